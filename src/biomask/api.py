@@ -1,0 +1,256 @@
+"""The verbs: what the command line does, as functions with typed results."""
+
+from __future__ import annotations
+
+import csv
+import hashlib
+import io
+import json
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+import biomask
+from biomask import recipes
+from biomask.checkpoint import MODEL_FILE, Model, ModelHeader, build_network, load_model, save_model
+from biomask.data.dataset import Dataset, open_dataset
+from biomask.data.fingerprint import choose_patch
+from biomask.data.splits import hold_out
+from biomask.device import choose_device, describe_device
+from biomask.errors import UsageError
+from biomask.evaluation.evaluate import evaluate as _evaluate
+from biomask.io.files import write_text
+from biomask.labels import LabelKind
+from biomask.models.blocks import parameter_count
+from biomask.prediction.overlap_tile import geometry_of
+from biomask.prediction.predict import PredictOptions, PredictResult
+from biomask.prediction.predict import predict as _predict
+from biomask.progress import Progress, Silent
+from biomask.recipe import Recipe
+from biomask.training.distributed import World, joined, local_device
+from biomask.training.loop import Trainer, use_bfloat16
+from biomask.training.resume import State
+from biomask.training.validation import Score
+from biomask.transforms import normalization_of
+
+#: Minutes of training when no budget is given.
+DEFAULT_MINUTES = 10.0
+
+__all__ = ["PredictOptions", "PredictResult", "TrainOptions", "TrainResult", "build", "evaluate", "load", "predict", "train"]
+
+
+@dataclass(frozen=True)
+class TrainOptions:
+    """How to train; the flags of `biomask train`."""
+
+    recipe: str | Recipe = "default"
+    """A name, a .yaml file or a Recipe."""
+    settings: Sequence[str] = ()
+    """`section.key=value` settings on top of the recipe."""
+    minutes: float | None = None
+    """Budget in wall time."""
+    steps: int | None = None
+    """Budget in optimisation steps."""
+    seed: int | None = None
+    device: str = "auto"
+    labels: LabelKind | None = None
+    """Kind of the labels; None = inferred."""
+    ignore: int | None = None
+    """Label value of unknown pixels."""
+    overwrite: bool = False
+    """Start again instead of resuming."""
+
+
+@dataclass(frozen=True)
+class TrainResult:
+    """What a training gave."""
+
+    model: Path
+    """The model folder."""
+    step: int
+    seconds: float
+    """Training time in all runs, validation included."""
+    validation_dice: float | None
+    """Mean over all classes on the held-out images, of the weights kept; it chose them, so it flatters a little."""
+    stopped_by: str | None
+    """The signal that stopped it; None when the budget was used up."""
+
+
+def build(name: str, *, in_channels: int, classes: int, spatial_dims: int = 2, **options: Any) -> nn.Module:
+    """An untrained network by the name of a recipe or of an entry of `biomask.models.MODELS`.
+
+    options: arguments of the network's constructor, over those of the recipe. Raises UsageError for unknown names.
+
+    >>> build("unet", in_channels=1, classes=2, width=4, depth=1).halo
+    (8, 8)
+    """
+    content = {"name": name, "network": {"name": name}} if name not in recipes.names() else recipes.get(name).model_dump()
+    content["network"]["options"] = {**content["network"].get("options", {}), **options}
+    return build_network(Recipe.model_validate(content), in_channels=in_channels, classes=classes, spatial_dims=spatial_dims)
+
+
+def load(path: str | Path) -> nn.Module:
+    """The trained network in a model folder or file, in eval mode on the CPU. `biomask.checkpoint.load_model` gives its
+    normalisation and legend too."""
+    return load_model(path).network
+
+
+def predict(model: str | Path | Model, images: str | Path, out: str | Path, options: PredictOptions | None = None, *,
+            progress: Progress | None = None) -> PredictResult:
+    """Predict a file or folder of images into `out`: masks/, outlines/, probabilities/ on request, run.json, report.html.
+
+    Raises ManyErrors, after all good images are done, listing the others.
+    """
+    opened = model if isinstance(model, Model) else load_model(model)
+    try:
+        return _predict(opened, images, out, options, progress=progress)
+    finally:
+        if (Path(out) / "run.json").is_file():
+            from biomask.reports.write import write_prediction_report
+
+            write_prediction_report(opened, Path(images), Path(out))
+
+
+def evaluate(predictions: str | Path, truth: str | Path, *, ignore: int | None = None, report: str | Path | None = None,
+             progress: Progress | None = None) -> dict[str, Any]:
+    """Scores of predicted masks against true ones as a JSON-ready dict; see `biomask.evaluation.evaluate.evaluate`.
+
+    report: also write an HTML report to this file.
+    """
+    evaluation = _evaluate(predictions, truth, ignore=ignore, progress=progress)
+    if report is not None:
+        from biomask.reports.write import write_evaluation_report
+
+        write_evaluation_report(Path(report), evaluation)
+    return evaluation
+
+
+def train(data: str | Path, out: str | Path, options: TrainOptions | None = None, *,
+          progress: Progress | None = None) -> TrainResult:
+    """Train on a data folder into the model folder `out`; run again, it resumes.
+
+    Under `torchrun` all processes train as one. Raises InputError for data, settings or an `out` that cannot work.
+    """
+    options, out = options or TrainOptions(), Path(out)
+    device = local_device(choose_device(options.device))
+    with joined(device) as world:
+        progress = progress if progress is not None and world.leads else Silent()
+        recipe = resolve_recipe(options)
+        if options.overwrite and world.leads:
+            _forget(out)
+        world.total(torch.zeros(1, device=device))  # nobody reads the state before it is forgotten
+        dataset = open_dataset(data, recipe.data, normalization_of(recipe.normalization), progress=progress)
+        trainer = _trainer(dataset, out, recipe, device, world, progress)
+        state, stopped = trainer.run()
+        if world.leads:
+            _write_record(out, data, recipe, device, state, stopped)
+            from biomask.reports.write import write_training_report
+
+            write_training_report(out, dataset, trainer.validation, state)
+    dice = Score(tuple(state.best_dice)).selection if state.best_step is not None else None
+    return TrainResult(out, state.step, state.seconds, dice, stopped)
+
+
+def resolve_recipe(options: TrainOptions) -> Recipe:
+    """The recipe with all flags and settings applied and a budget. Raises UsageError for contradictions."""
+    recipe = options.recipe if isinstance(options.recipe, Recipe) else recipes.get(options.recipe)
+    if options.minutes is not None and options.steps is not None:
+        raise UsageError("--minutes and --steps exclude each other", fix="give one of them")
+    recipe = recipe.with_settings(options.settings)
+    content = recipe.model_dump()
+    if options.minutes is not None or options.steps is not None:
+        content["training"] |= {"minutes": options.minutes, "steps": options.steps}
+    elif recipe.training.minutes is None and recipe.training.steps is None:
+        content["training"]["minutes"] = DEFAULT_MINUTES
+    for section, key, value in (("training", "seed", options.seed), ("data", "kind", options.labels),
+                                ("data", "ignore", options.ignore)):
+        if value is not None:
+            content[section][key] = value
+    from pydantic import ValidationError
+
+    from biomask.recipe import explain
+
+    try:
+        return Recipe.model_validate(content)
+    except ValidationError as error:
+        raise UsageError(explain(error)) from error
+
+
+def _forget(out: Path) -> None:
+    """Remove an earlier training's files, and nothing else."""
+    for path in [out / MODEL_FILE, *(out / name for name in ("run.json", "log.csv", "report.html", "resume/state.safetensors"))]:
+        path.unlink(missing_ok=True)
+
+
+def _trainer(dataset: Dataset, out: Path, recipe: Recipe, device: torch.device, world: World, progress: Progress) -> Trainer:
+    """Everything that the loop needs, with each choice said aloud."""
+    facts, settings = dataset.facts, recipe.training
+    spatial_dims = len(facts.axes) - 1
+    torch.manual_seed(settings.seed)
+    network = build_network(recipe, in_channels=facts.channels, classes=len(dataset.legend), spatial_dims=spatial_dims)
+    geometry = choose_patch(facts.sizes, geometry_of(network), settings.patch)
+    names = [p.name for p in dataset.pairs]
+    fit, held, why = hold_out(names, recipe.data.validation_share, settings.seed)
+    progress.say(f"device: {describe_device(device)}" + (f" x {world.size} processes" if world.size > 1 else "")
+                 + (", convolutions in bfloat16" if use_bfloat16(settings.precision, device) else ""))
+    progress.say(f"data: {len(dataset)} images, {facts.channels} channel(s), {spatial_dims}D, {facts.dtype}; labels: "
+                 f"{facts.kind} ({facts.kind_reason})")
+    progress.say(f"held out to choose the best weights: {why}")
+    progress.say(f"network: {recipe.network.name}, {parameter_count(network):,} parameters; patches of "
+                 f"{' x '.join(str(t) for t in geometry.target)}, {settings.batch} a step; budget: "
+                 + (f"{settings.steps} steps" if settings.steps else f"{settings.minutes:g} minutes"))
+    header = ModelHeader(recipe=recipe, in_channels=facts.channels, spatial_dims=spatial_dims, kind=facts.kind,
+                         legend=dataset.legend.to_json(), spacing=facts.spacing, channel_names=facts.channel_names,
+                         dtype=facts.dtype, data_hashes=facts.hashes)
+
+    def publish(weights: dict[str, Tensor], state: State) -> None:
+        save_model(out / MODEL_FILE, weights, header.model_copy(update=_outcome(state, dataset)))
+        write_text(out / "log.csv", _log(state))
+
+    return Trainer(network, recipe, dataset.subset(fit), dataset.subset(held) if held else None, geometry, device, world,
+                   out / "resume", _identity(recipe, dataset), publish, progress)
+
+
+def _outcome(state: State, dataset: Dataset) -> dict[str, Any]:
+    """What the header says of the weights."""
+    if state.best_step is None:
+        return {"step": state.step, "scores": {}}
+    scores = {"validation.dice": Score(tuple(state.best_dice)).selection}
+    scores |= {f"validation.dice.{e.name}": d for e, d in zip(dataset.legend, state.best_dice, strict=True)}
+    return {"step": state.best_step, "scores": scores}
+
+
+def _identity(recipe: Recipe, dataset: Dataset) -> dict[str, Any]:
+    """What must be the same for a resumed training: all but the budget."""
+    content = recipe.model_dump(mode="json", exclude={"prediction", "title", "source", "choices"})
+    for key in ("steps", "minutes", "validations"):
+        content["training"].pop(key)
+    digest = hashlib.sha256(json.dumps(dataset.facts.hashes, sort_keys=True).encode()).hexdigest()
+    flat = {f"{section}.{key}": value for section, values in content.items() if isinstance(values, dict)
+            for key, value in values.items()}
+    return {"recipe": content["name"], **flat, "data": digest}
+
+
+def _log(state: State) -> str:
+    """log.csv: one row a log or validation point; empty where nothing was measured."""
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(["step", "seconds", "lr", "loss", "validation_dice"])
+    for row in state.history:
+        writer.writerow([row.step, row.seconds, row.lr, "" if row.loss is None else row.loss,
+                         "" if row.validation_dice is None else row.validation_dice])
+    return text.getvalue()
+
+
+def _write_record(out: Path, data: str | Path, recipe: Recipe, device: torch.device, state: State,
+                  stopped: str | None) -> None:
+    record = {"command": "train", "data": str(data), "biomask_version": biomask.__version__,
+              "torch_version": torch.__version__, "device": str(device), "step": state.step,
+              "best_step": state.best_step, "seconds": round(state.seconds, 1), "finished": state.finished,
+              "stopped_by": stopped, "written": time.strftime("%Y-%m-%dT%H:%M:%S%z"), "recipe": recipe.model_dump(mode="json")}
+    write_text(out / "run.json", json.dumps(record, indent=2, ensure_ascii=False))

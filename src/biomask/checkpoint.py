@@ -1,0 +1,154 @@
+"""The model file: the one hand-over from training to everything after it.
+
+A safetensors file: tensors, and one JSON header that says how they were made and how to use them. No pickle is ever
+read, and the header is checked and the network built without memory before a single tensor is loaded, so opening a
+stranger's model is safe.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from pydantic import BaseModel, ConfigDict, ValidationError
+from torch import Tensor, nn
+
+import biomask
+from biomask.errors import BiomaskError, MissingPathError, ModelFileError, UsageError
+from biomask.io.files import writing
+from biomask.labels import LabelKind, Legend
+from biomask.models import MODELS
+from biomask.recipe import Recipe, explain
+from biomask.transforms import Normalization, normalization_of
+
+SCHEMA_VERSION = 1
+MODEL_FILE = "model.safetensors"
+
+#: More parameters than this in a header are taken for an attack or an accident.
+MOST_PARAMETERS = 2_000_000_000
+
+
+class ModelHeader(BaseModel):
+    """Everything but the tensors."""
+
+    model_config = ConfigDict(frozen=True, extra="ignore")
+
+    schema_version: int = SCHEMA_VERSION
+    biomask_version: str = biomask.__version__
+    recipe: Recipe
+    in_channels: int
+    spatial_dims: int
+    kind: LabelKind
+    legend: list[dict[str, Any]]
+    spacing: dict[str, float] | None = None
+    """µm per pixel of the training images."""
+    channel_names: tuple[str, ...] = ()
+    dtype: str = ""
+    """Of the training images."""
+    thresholds: dict[str, float] = {}
+    """Tuned on validation, by name; empty = largest probability wins."""
+    scores: dict[str, float | None] = {}
+    """On the held-out images; `validation.dice` chose the weights and flatters them a little."""
+    step: int = 0
+    """Optimisation steps behind these weights."""
+    data_hashes: dict[str, str] = {}
+    """SHA-256 of every training file."""
+
+
+@dataclass(frozen=True)
+class Model:
+    """A trained network with all that prediction needs."""
+
+    network: nn.Module
+    """In eval mode, float32, on the CPU."""
+    header: ModelHeader
+    path: Path
+
+    @property
+    def legend(self) -> Legend:
+        """Class value ↔ name ↔ colour."""
+        return Legend.from_json(self.header.legend)
+
+    @property
+    def normalization(self) -> Normalization:
+        """The very object that training used."""
+        return normalization_of(self.header.recipe.normalization)
+
+
+def build_network(recipe: Recipe, *, in_channels: int, classes: int, spatial_dims: int) -> nn.Module:
+    """The network that a recipe names. Raises UsageError for unknown names or options."""
+    name, options = recipe.network.name, dict(recipe.network.options)
+    if name not in MODELS:
+        raise UsageError(f"no network is called {name!r}", fix=f"there are {', '.join(MODELS)}")
+    try:
+        return MODELS[name](in_channels, classes, spatial_dims=spatial_dims, **options)
+    except TypeError as error:
+        raise UsageError(f"network {name!r} with {options}: {error}", fix="see the arguments of its constructor") from error
+
+
+def save_model(path: Path, tensors: Mapping[str, Tensor], header: ModelHeader) -> None:
+    """Write a model file, whole or not at all."""
+    from safetensors.torch import save_file
+
+    with writing(path) as temporary:
+        save_file({k: v.detach().cpu().contiguous() for k, v in tensors.items()}, temporary,
+                  metadata={"biomask": header.model_dump_json()})
+
+
+def load_model(path: str | Path) -> Model:
+    """Open a model folder or a bare model file.
+
+    Raises MissingPathError, or ModelFileError for what is no biomask model, is damaged, or comes from a newer version.
+    """
+    from safetensors import SafetensorError, safe_open
+
+    path = Path(path)
+    file = path / MODEL_FILE if path.is_dir() else path
+    if not file.is_file():
+        raise MissingPathError("no trained model here", where=path,
+                               fix=f"give the folder that 'biomask train' wrote, or its {MODEL_FILE}")
+    try:
+        with safe_open(file, framework="pt") as opened:
+            header = _header((opened.metadata() or {}).get("biomask"), file)
+            network = _empty_network(header, {k: tuple(opened.get_slice(k).get_shape()) for k in opened.keys()}, file)  # noqa: SIM118
+            network.load_state_dict({k: opened.get_tensor(k) for k in opened.keys()}, assign=True)  # noqa: SIM118
+    except (SafetensorError, OSError, ValueError, RuntimeError) as error:
+        raise ModelFileError(f"cannot be opened as a model ({error})", where=file) from error
+    return Model(network.float().eval(), header, file)
+
+
+def _header(text: str | None, file: Path) -> ModelHeader:
+    if text is None:
+        raise ModelFileError("is a safetensors file but holds no biomask header", where=file,
+                             fix="give a model that 'biomask train' wrote")
+    try:
+        content = json.loads(text)
+        if content.get("schema_version", 0) > SCHEMA_VERSION:
+            raise ModelFileError(f"was written by biomask {content.get('biomask_version')}, this is {biomask.__version__}",
+                                 where=file, fix="update biomask")
+        return ModelHeader.model_validate(content)
+    except ValidationError as error:
+        raise ModelFileError(f"has a header that does not fit ({explain(error)})", where=file) from error
+    except (json.JSONDecodeError, AttributeError) as error:
+        raise ModelFileError(f"has a header that is not JSON ({error})", where=file) from error
+
+
+def _empty_network(header: ModelHeader, shapes: Mapping[str, tuple[int, ...]], file: Path) -> nn.Module:
+    """The network without memory, after its tensors' names and shapes were found to be the file's."""
+    if sum(torch.Size(s).numel() for s in shapes.values()) > MOST_PARAMETERS:
+        raise ModelFileError(f"holds more than {MOST_PARAMETERS:,} parameters", where=file)
+    try:
+        with torch.device("meta"):
+            network = build_network(header.recipe, in_channels=header.in_channels, classes=len(header.legend),
+                                    spatial_dims=header.spatial_dims)
+    except BiomaskError as error:
+        raise ModelFileError(f"needs something that is not here: {error.what}", where=file, fix=error.fix) from error
+    expected = {k: tuple(v.shape) for k, v in network.state_dict().items()}
+    if expected != dict(shapes):
+        strange = sorted(set(expected.items()) ^ set(shapes.items()))[:3]
+        raise ModelFileError(f"its tensors do not fit network {header.recipe.network.name!r}, e.g. {strange}", where=file)
+    return network

@@ -1,0 +1,33 @@
+"""`biomask demo`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from biomask.cli.console import ConsoleProgress, stdout, write_json
+from biomask.cli.options import Device, Json
+
+
+def demo(
+    out: Annotated[Path, typer.Option("--out", "-o", help="Folder for everything that the demo makes.")] = Path("biomask-demo"),
+    minutes: Annotated[float, typer.Option(help="Training time.", min=0.0)] = 2.5,
+    seed: Annotated[int, typer.Option(help="Another seed gives other cells.", min=0)] = 0,
+    device: Device = "auto",
+    json: Json = None,
+) -> int:
+    """Train, predict, evaluate and report on images of cells that it makes."""
+    from biomask.cli.evaluate import print_scores
+    from biomask.demo import run
+
+    result = run(out, minutes=minutes, seed=seed, device=device, progress=ConsoleProgress())
+    if write_json(result.evaluation, json):
+        return 0
+    print_scores(result.evaluation)
+    stdout.print("\nDice of the cells on the same held-out images:", highlight=False)
+    for name, dice in result.comparison.items():
+        stdout.print(f"  {name:<28} {dice:.3f}", highlight=False)
+    stdout.print(f"\nopen {result.report}", highlight=False)
+    return 0

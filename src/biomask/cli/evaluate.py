@@ -1,0 +1,53 @@
+"""`biomask evaluate`."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from biomask.cli.console import ConsoleProgress, stdout, write_json
+from biomask.cli.options import Ignore, Json
+
+
+def evaluate(
+    predictions: Annotated[Path, typer.Argument(help="Folder that `predict` wrote, or a folder of masks.")],
+    truth: Annotated[Path, typer.Argument(help="Folder of true masks, or a data folder that holds masks/.")],
+    ignore: Ignore = None,
+    report: Annotated[Path | None, typer.Option(help="Also write an HTML report to this file.")] = None,
+    json: Json = None,
+) -> int:
+    """Compare predicted masks with true ones: Dice, IoU, pixel error."""
+    from biomask import api
+
+    evaluation = api.evaluate(predictions, truth, ignore=ignore, report=report, progress=ConsoleProgress())
+    if not write_json(evaluation, json):
+        print_scores(evaluation)
+    return 0
+
+
+def print_scores(evaluation: Mapping[str, Any]) -> None:
+    """The table of an evaluation, with what it was computed over."""
+    from rich.table import Table
+
+    n = evaluation["n_images"]
+    table = Table(title=f"{n} image" + "s" * (n != 1), title_justify="left")
+    for column in ("", "Dice", "IoU", "pixel error"):
+        table.add_column(column, justify="left" if not column else "right")
+    for value, scores in evaluation["per_class"].items():
+        table.add_row(f"{value} {scores['name']}", _shown(scores["dice"]), _shown(scores["iou"]), "")
+    for name in ("mean", "pooled"):
+        scores = evaluation[name]
+        table.add_row(name, *(_shown(scores[k]) for k in ("dice", "iou", "pixel_error")))
+    intervals = evaluation["intervals"]
+    table.add_row(intervals["dice"]["kind"], *(f"{_shown(intervals[k]['low'])} … {_shown(intervals[k]['high'])}"
+                                               for k in ("dice", "iou", "pixel_error")))
+    stdout.print(table)
+    for note in evaluation["footnotes"]:
+        stdout.print(f"  {note}", highlight=False)
+
+
+def _shown(value: float | None) -> str:
+    return "–" if value is None else f"{value:.4f}"

@@ -1,0 +1,38 @@
+"""`biomask predict`."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from biomask.cli.console import ConsoleProgress, stdout, write_json
+from biomask.cli.options import Device, Json, Overwrite
+
+
+def predict(
+    model: Annotated[Path, typer.Argument(help="Model folder, or its model.safetensors alone.")],
+    images: Annotated[Path, typer.Argument(help="An image, or a folder of images of any size.")],
+    out: Annotated[Path, typer.Option("--out", "-o", help="Results: masks/, outlines/, run.json, report.html.")],
+    probabilities: Annotated[bool, typer.Option("--probabilities", help="Also write probabilities/ (float32, all classes).")] = False,
+    tile: Annotated[str | None, typer.Option(
+        help="Pixels kept a tile, whole, or auto (by memory). Tiled equals untiled. Default: the recipe's, auto.")] = None,
+    memory: Annotated[str | None, typer.Option(help="Bound on the memory used, e.g. 2GB. Default: half of what is free.")] = None,
+    device: Device = "auto",
+    overwrite: Overwrite = False,
+    json: Json = None,
+) -> int:
+    """Segment images. Failed inputs are listed; run again, only what is missing is done."""
+    from biomask import api
+    from biomask.prediction.predict import parse_memory, parse_tile
+
+    options = api.PredictOptions(tile=parse_tile(tile) if tile is not None else None,
+                                 memory=parse_memory(memory) if memory is not None else None,
+                                 device=device, probabilities=probabilities, overwrite=overwrite)
+    result = api.predict(model, images, out, options, progress=ConsoleProgress())
+    if not write_json({**asdict(result), "out": str(result.out)}, json):
+        stdout.print(f"{result.out}: {len(result.done)} images in {result.seconds:.1f} s"
+                     + (f", {len(result.skipped)} were there" if result.skipped else ""), highlight=False)
+    return 0

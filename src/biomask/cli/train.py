@@ -1,0 +1,51 @@
+"""`biomask train`."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from biomask.cli.console import ConsoleProgress, stdout, write_json
+from biomask.cli.options import Device, Ignore, Json, Overwrite
+
+
+def train(
+    data: Annotated[Path, typer.Argument(help="Folder with images/ and masks/, files named alike.")],
+    out: Annotated[Path, typer.Option("--out", "-o", help="Model folder; a training that is there is resumed.")],
+    minutes: Annotated[float | None, typer.Option(help="Budget in wall time. Default without --steps: 10.", min=0.0)] = None,
+    steps: Annotated[int | None, typer.Option(help="Budget in optimisation steps; bit-exact on one machine.", min=1)] = None,
+    recipe: Annotated[str, typer.Option(help="A recipe's name or a .yaml file.")] = "default",
+    settings: Annotated[list[str] | None, typer.Option(
+        "--set", metavar="SECTION.KEY=VALUE", help="Change one setting of the recipe, e.g. training.lr=1e-4; repeatable.")] = None,
+    labels: Annotated[str | None, typer.Option(help="Kind of the labels (classes); default: inferred, with the reason.")] = None,
+    ignore: Ignore = None,
+    seed: Annotated[int | None, typer.Option(help="Every random choice follows from it. Default: the recipe's, 0.", min=0)] = None,
+    device: Device = "auto",
+    overwrite: Overwrite = False,
+    json: Json = None,
+) -> int:
+    """Train on labelled images. Ctrl-C leaves a usable model; run again to go on."""
+    from biomask import api
+    from biomask.errors import StoppedError
+
+    options = api.TrainOptions(recipe=recipe, settings=tuple(settings or ()), minutes=minutes, steps=steps, seed=seed,
+                               device=device, labels=labels, ignore=ignore, overwrite=overwrite)  # type: ignore[arg-type]
+    result = api.train(data, out, options, progress=ConsoleProgress())
+    taken = write_json({**asdict(result), "model": str(result.model)}, json)
+    if result.stopped_by:
+        raise StoppedError(f"by {result.stopped_by} at step {result.step}; the model in {result.model} is usable",
+                           fix="run the same command again to go on")
+    if not taken and _leads():
+        score = f", validation Dice {result.validation_dice:.4f}" if result.validation_dice is not None else ""
+        stdout.print(f"{result.model}: {result.step} steps in {result.seconds / 60:.1f} minutes{score}", highlight=False)
+    return 0
+
+
+def _leads() -> bool:
+    """Whether this process is the one of a `torchrun` that prints."""
+    import os
+
+    return os.environ.get("RANK", "0") == "0"

@@ -1,0 +1,1 @@
+"""Comparing predictions with the truth."""

@@ -1,0 +1,11 @@
+"""Losses: logits in, scalar out, lower is better, no modes.
+
+Each is a mean over the images of the batch of a value for one image, so the loss of a batch is the mean of the losses
+of its parts: splitting a batch over devices changes nothing.
+"""
+
+from biomask.losses.combined import CombinedLoss
+from biomask.losses.cross_entropy import cross_entropy
+from biomask.losses.dice import soft_dice_loss
+
+__all__ = ["CombinedLoss", "cross_entropy", "soft_dice_loss"]

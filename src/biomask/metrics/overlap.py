@@ -1,0 +1,63 @@
+"""Dice, IoU and pixel error from one confusion matrix (spec 7.1)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+
+@dataclass(frozen=True)
+class Overlap:
+    """Scores of every class, and the pixel error of all. None = undefined: the class is in neither mask."""
+
+    dice: tuple[float | None, ...]
+    """2 |A∩B| / (|A| + |B|), one a class."""
+    iou: tuple[float | None, ...]
+    """|A∩B| / |A∪B|, one a class."""
+    pixel_error: float | None
+    """Share of known pixels whose class differs; None when no pixel is known."""
+
+
+def confusion_matrix(truth: npt.NDArray[Any], prediction: npt.NDArray[Any], classes: int,
+                     ignore: npt.NDArray[np.bool_] | None = None) -> npt.NDArray[np.int64]:
+    """n[i, j] = known pixels of true class i that were predicted as j; int64 (classes, classes).
+
+    truth, prediction: integer class ids 0..classes-1 of one shape; ignore: bool, True = unknown.
+
+    >>> confusion_matrix(np.array([0, 0, 1, 1]), np.array([0, 1, 1, 1]), 2).tolist()
+    [[1, 1], [0, 2]]
+    """
+    if ignore is not None:
+        truth, prediction = truth[~ignore], prediction[~ignore]
+    pairs = np.asarray(truth, np.int64).ravel() * classes + np.asarray(prediction, np.int64).ravel()
+    return np.bincount(pairs, minlength=classes * classes).reshape(classes, classes).astype(np.int64)
+
+
+def overlap(confusion: npt.NDArray[Any]) -> Overlap:
+    """Dice, IoU and pixel error from a confusion matrix, of one image or summed over several (pooled).
+
+    >>> overlap(np.array([[1, 1], [0, 2]]))
+    Overlap(dice=(0.6666666666666666, 0.8), iou=(0.5, 0.6666666666666666), pixel_error=0.25)
+    """
+    both = np.diag(confusion)
+    total = confusion.sum(axis=0) + confusion.sum(axis=1)
+    known = int(confusion.sum())
+    return Overlap(
+        dice=tuple(float(2 * b / t) if t else None for b, t in zip(both, total, strict=True)),
+        iou=tuple(float(b / (t - b)) if t else None for b, t in zip(both, total, strict=True)),
+        pixel_error=float(1 - both.sum() / known) if known else None,
+    )
+
+
+def mean(values: Iterable[float | None]) -> float | None:
+    """Mean of the defined values; None when there is none.
+
+    >>> mean([1.0, None, 0.5])
+    0.75
+    """
+    defined = [v for v in values if v is not None]
+    return float(np.mean(defined)) if defined else None

@@ -1,0 +1,57 @@
+"""Outlines of a mask drawn on the contrast-stretched image."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from biomask.image import Image
+from biomask.labels import Legend
+
+#: Rows drawn at a time, so that a large image needs no large temporary arrays.
+STRIP = 512
+
+
+def stretch_limits(image: Image) -> tuple[float, float]:
+    """Grey values shown as black and white: the 0.5 and 99.5 percentiles of a grid of pixels."""
+    step = max(1, int((image.array[0].size / 1e6) ** 0.5))
+    grid = np.asarray(image.array)[..., ::step, ::step]
+    finite = grid[np.isfinite(grid)] if grid.dtype.kind == "f" else grid
+    if not finite.size:
+        return 0.0, 1.0
+    low, high = np.percentile(finite, [0.5, 99.5])
+    return float(low), float(max(high, low + 1e-6))
+
+
+def draw_outlines(image: Image, ids: npt.NDArray[Any], legend: Legend) -> npt.NDArray[np.uint8]:
+    """RGB picture, uint8 (3, Y, X): the image stretched to 0..255 with each class's inner outline in its colour.
+
+    ids: class ids (*S). Three channels are shown as colour, otherwise the first as grey; of a volume the middle slice.
+    """
+    low, high = stretch_limits(image)
+    pixels = image.array if image.spatial_dims == 2 else image.array[:, image.size[0] // 2]
+    ids = ids if ids.ndim == 2 else ids[ids.shape[0] // 2]
+    shown = pixels if image.channels == 3 else pixels[:1]
+    colours = np.array([e.colour for e in legend], np.uint8)
+    out = np.empty((3, *ids.shape), np.uint8)
+    for top in range(0, ids.shape[0], STRIP):
+        rows = slice(top, top + STRIP)
+        out[:, rows] = np.clip((shown[:, rows].astype(np.float32) - low) * (255 / (high - low)), 0, 255).astype(np.uint8)
+        edge = _inner_edge(ids, top, min(top + STRIP, ids.shape[0]))
+        out[:, rows][:, edge] = colours[ids[rows][edge]].T
+    return out
+
+
+def _inner_edge(ids: npt.NDArray[Any], top: int, bottom: int) -> npt.NDArray[np.bool_]:
+    """Foreground pixels of rows top..bottom with another class among their four neighbours."""
+    start, stop = max(0, top - 1), min(ids.shape[0], bottom + 1)
+    part = ids[start:stop]
+    edge = np.zeros(part.shape, bool)
+    vertical, horizontal = part[1:] != part[:-1], part[:, 1:] != part[:, :-1]
+    edge[1:] |= vertical
+    edge[:-1] |= vertical
+    edge[:, 1:] |= horizontal
+    edge[:, :-1] |= horizontal
+    return (edge & (part > 0))[top - start : bottom - start]

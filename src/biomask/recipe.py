@@ -1,0 +1,203 @@
+"""The recipe: everything that defines a training, as nested frozen pydantic models; YAML out and in."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, JsonValue, ValidationError, model_validator
+
+from biomask.errors import InputError, MissingPathError, UsageError
+from biomask.labels import LabelKind
+
+
+class _Settings(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid", validate_default=True)
+
+
+class NetworkSettings(_Settings):
+    """Which network, and how it is built."""
+
+    name: str = Field("unet", description="a name in biomask.models.MODELS, or module:qualname of your own")
+    options: dict[str, JsonValue] = Field(
+        default_factory=dict, description="keyword arguments of its constructor, but in_channels, classes, spatial_dims")
+
+
+class DataSettings(_Settings):
+    """What is read, and what is held out."""
+
+    kind: LabelKind | None = Field(None, description="kind of labels; none = inferred, with the reason printed")
+    ignore: int | None = Field(None, description="label value of pixels where nothing is known")
+    legend: dict[int, str] | None = Field(None, description="value: name; none = the values found")
+    channels: tuple[str, ...] | None = Field(None, description="channels used, by name or number; none = all")
+    spacing: dict[str, float] | None = Field(None, description="µm per pixel to resample to; none = as it is")
+    validation_share: float = Field(0.15, ge=0, lt=1, description="share of the images held out to choose the best")
+
+
+class NormalizationSettings(_Settings):
+    """How grey values become network input; the same object trains, predicts and is exported."""
+
+    method: Literal["zscore", "percentile", "none"] = Field("zscore", description="over the whole image, per channel")
+    low: float = Field(1.0, ge=0, lt=100, description="lower percentile, for method percentile")
+    high: float = Field(99.8, gt=0, le=100, description="upper percentile, for method percentile")
+
+    @model_validator(mode="after")
+    def _ordered(self) -> NormalizationSettings:
+        if self.low >= self.high:
+            raise ValueError(f"normalization.low {self.low} must be below normalization.high {self.high}")
+        return self
+
+
+class AugmentationSettings(_Settings):
+    """How patches are varied; never an axis that carries meaning."""
+
+    flip: tuple[Literal["z", "y", "x"], ...] = Field(("y", "x", "z"), description="axes that may be mirrored")
+    rotate90: bool = Field(True, description="quarter turns in the y-x plane (square patches only)")
+
+
+class LossSettings(_Settings):
+    """A weighted sum of losses."""
+
+    cross_entropy: float = Field(1.0, ge=0, description="weight of the softmax cross-entropy")
+    dice: float = Field(1.0, ge=0, description="weight of the soft Dice loss")
+    class_weights: tuple[float, ...] | None = Field(None, description="weight of each class in the cross-entropy")
+
+    @model_validator(mode="after")
+    def _something(self) -> LossSettings:
+        if self.cross_entropy == 0 and self.dice == 0:
+            raise ValueError("loss.cross_entropy and loss.dice are both 0: nothing would be learnt")
+        return self
+
+
+class TrainingSettings(_Settings):
+    """Optimisation, budget and sampling. Training counts steps, not epochs."""
+
+    steps: int | None = Field(None, ge=1, description="budget in optimisation steps")
+    minutes: float | None = Field(None, gt=0, description="budget in wall time, validation included")
+    seed: int = Field(0, ge=0, description="every random choice follows from it")
+    batch: int = Field(4, ge=1, description="patches a step, over all devices together")
+    patch: tuple[int, ...] | None = Field(None, description="output pixels of a patch, (y, x) or (z, y, x); none = chosen")
+    optimizer: Literal["adamw", "sgd"] = Field("adamw", description="adamw, or sgd with momentum")
+    lr: float = Field(1e-3, gt=0, description="highest learning rate")
+    momentum: float = Field(0.99, ge=0, lt=1, description="of sgd")
+    weight_decay: float = Field(1e-4, ge=0, description="decoupled (adamw) or L2 (sgd)")
+    schedule: Literal["cosine", "constant"] = Field("cosine", description="cosine reaches 0 when the budget ends")
+    warmup: float = Field(0.03, ge=0, lt=1, description="share of the budget over which the rate rises")
+    clip: float | None = Field(1.0, gt=0, description="largest norm of the gradient; none = any")
+    precision: Literal["auto", "float32", "bfloat16"] = Field(
+        "auto", description="auto = bfloat16 where the device is faster with it; weights stay float32")
+    validations: int = Field(10, ge=1, description="how often the held-out images are scored")
+
+    @model_validator(mode="after")
+    def _one_budget(self) -> TrainingSettings:
+        if self.steps is not None and self.minutes is not None:
+            raise ValueError("give training.steps or training.minutes, not both")
+        return self
+
+
+class PredictionSettings(_Settings):
+    """How the trained network is applied unless the command says otherwise."""
+
+    tile: int | Literal["whole", "auto"] = Field("auto", description="pixels kept a tile, whole, or auto = by memory")
+
+
+class Recipe(_Settings):
+    """Everything that defines a training."""
+
+    name: str = Field(description="by system, e.g. default, unet-2015")
+    title: str = Field("", description="one line")
+    source: str = Field("", description="the paper or code that it follows")
+    choices: tuple[str, ...] = Field((), description="what was chosen where the source is silent")
+    network: NetworkSettings = NetworkSettings()
+    data: DataSettings = DataSettings()
+    normalization: NormalizationSettings = NormalizationSettings()
+    augmentation: AugmentationSettings = AugmentationSettings()
+    loss: LossSettings = LossSettings()
+    training: TrainingSettings = TrainingSettings()
+    prediction: PredictionSettings = PredictionSettings()
+
+    def to_yaml(self) -> str:
+        """The recipe as YAML, in the order of the fields."""
+        import yaml
+
+        return str(yaml.safe_dump(self.model_dump(mode="json"), sort_keys=False, allow_unicode=True, width=110))
+
+    @classmethod
+    def from_yaml(cls, path: str | Path) -> Recipe:
+        """Read what `to_yaml` wrote. Raises InputError with the place of each mistake."""
+        import yaml
+
+        path = Path(path)
+        if not path.is_file():
+            raise MissingPathError("no such recipe file", where=path)
+        try:
+            content = yaml.safe_load(path.read_text(encoding="utf-8"))
+        except (yaml.YAMLError, UnicodeDecodeError) as error:
+            raise InputError(f"is not YAML ({error})", where=path) from error
+        if not isinstance(content, dict):
+            raise InputError("holds no recipe: expected 'name:', 'network:', …", where=path)
+        try:
+            return cls.model_validate({"name": path.stem} | content)
+        except ValidationError as error:
+            raise InputError(explain(error), where=path) from error
+
+    def with_settings(self, settings: Sequence[str]) -> Recipe:
+        """A copy with `section.key=value` settings applied, values in YAML.
+
+        >>> Recipe(name="default").with_settings(["training.lr=1e-4"]).training.lr
+        0.0001
+
+        Raises UsageError naming the nearest key that exists.
+        """
+        content = self.model_dump()
+        for setting in settings:
+            key, equals, text = setting.partition("=")
+            if not equals:
+                raise UsageError(f"--set {setting!r} is not of the form section.key=value", fix="--set training.lr=1e-4")
+            _assign(content, key.strip().split("."), _value(text), setting)
+        try:
+            return type(self).model_validate(content)
+        except ValidationError as error:
+            raise UsageError(f"--set: {explain(error)}") from error
+
+
+def _value(text: str) -> Any:
+    """A YAML scalar or list; YAML 1.1 reads 1e-4 as text, so numbers are tried first."""
+    import yaml
+
+    try:
+        return float(text) if not text.strip().lstrip("+-").isdigit() else int(text)
+    except ValueError:
+        try:
+            return yaml.safe_load(text)
+        except yaml.YAMLError as error:
+            raise UsageError(f"--set value {text!r} is not YAML ({error})") from error
+
+
+def _assign(content: dict[str, Any], path: list[str], value: Any, setting: str) -> None:
+    """Set one nested key; free keys are allowed only below network.options."""
+    node, walked = content, list[str]()
+    for key in path[:-1]:
+        if not isinstance(node.get(key), dict):
+            raise UsageError(f"--set {setting!r}: no section {'.'.join([*walked, key])!r}", fix=_nearest(key, node))
+        node = node[key]
+        walked.append(key)
+    if path[-1] not in node and walked != ["network", "options"]:
+        raise UsageError(f"--set {setting!r}: no setting {'.'.join(path)!r}", fix=_nearest(path[-1], node))
+    node[path[-1]] = value
+
+
+def _nearest(key: str, known: dict[str, Any]) -> str:
+    close = difflib.get_close_matches(key, list(known), n=1)
+    return f"did you mean {close[0]!r}?" if close else f"there are {', '.join(known)}"
+
+
+def explain(error: ValidationError) -> str:
+    """pydantic's findings in one line: place, message, value met."""
+    return "; ".join(
+        f"{'.'.join(str(p) for p in e['loc']) or 'recipe'}: {e['msg'].removeprefix('Value error, ')}"
+        + (f" (got {e['input']!r})" if e["loc"] and e["type"] != "missing" else "")
+        for e in error.errors()
+    )

@@ -1,0 +1,1 @@
+"""Training: one loop on plain PyTorch, on one device or many."""

@@ -1,0 +1,122 @@
+"""The state of a training between two steps: saved whole, read back bit for bit."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from biomask.errors import InputError, ModelFileError
+from biomask.io.files import writing
+
+STATE_FILE = "state.safetensors"
+
+
+@dataclass(frozen=True)
+class LogRow:
+    """One line of log.csv."""
+
+    step: int
+    seconds: float
+    lr: float
+    loss: float | None
+    """Mean since the row before; None where only a validation is logged."""
+    validation_dice: float | None
+    """Mean over all classes, pooled over the held-out images; None between validations."""
+
+
+@dataclass
+class State:
+    """What changes while training, but for the network and the optimiser."""
+
+    step: int = 0
+    """Steps done."""
+    seconds: float = 0.0
+    """Time used in all runs."""
+    validation_seconds: float = 0.0
+    """Of which spent on the held-out images."""
+    reserve: float = 0.0
+    """Seconds that the latest validation took: kept back for the last one when the budget is in minutes."""
+    loss_sum: float = 0.0
+    """Since the last row of the log."""
+    loss_count: int = 0
+    best_step: int | None = None
+    best_dice: list[float | None] = field(default_factory=list)
+    finished: bool = False
+    history: list[LogRow] = field(default_factory=list)
+    best: dict[str, Tensor] = field(default_factory=dict)
+    """The best weights so far, on the CPU."""
+
+
+def save_state(folder: Path, state: State, network: nn.Module, optimizer: torch.optim.Optimizer,
+               identity: dict[str, Any]) -> None:
+    """Write everything to `folder`, whole or not at all. identity: what must be the same when it is read again."""
+    from safetensors.torch import save_file
+
+    tensors = {f"network.{k}": v for k, v in network.state_dict().items()}
+    tensors |= {f"best.{k}": v for k, v in state.best.items()}
+    for index, values in optimizer.state_dict()["state"].items():
+        tensors |= {f"optimizer.{index}.{k}": v for k, v in values.items() if isinstance(v, Tensor)}
+    facts = {k: v for k, v in asdict(_without_tensors(state)).items() if k != "best"}
+    with writing(folder / STATE_FILE) as temporary:
+        save_file({k: v.detach().cpu().contiguous() for k, v in tensors.items()}, temporary,
+                  metadata={"state": json.dumps(facts), "identity": json.dumps(identity)})
+
+
+def _without_tensors(state: State) -> State:
+    return State(**{**state.__dict__, "best": {}})
+
+
+def load_state(folder: Path, network: nn.Module, optimizer: torch.optim.Optimizer,
+               identity: dict[str, Any]) -> State | None:
+    """Read back what `save_state` wrote, into the network and the optimiser; None where nothing was saved.
+
+    Raises InputError when the run there has another identity, naming the differences.
+    """
+    from safetensors import SafetensorError, safe_open
+
+    file = folder / STATE_FILE
+    if not file.is_file():
+        return None
+    try:
+        with safe_open(file, framework="pt") as opened:
+            metadata = opened.metadata() or {}
+            facts, before = json.loads(metadata["state"]), json.loads(metadata["identity"])
+            _require_same(before, json.loads(json.dumps(identity)), folder)
+            tensors = {k: opened.get_tensor(k) for k in opened.keys()}  # noqa: SIM118
+    except (SafetensorError, OSError, KeyError, ValueError) as error:
+        raise ModelFileError(f"cannot be read ({error})", where=file, fix="start again with --overwrite") from error
+    network.load_state_dict(_below("network.", tensors))
+    _restore_optimizer(optimizer, _below("optimizer.", tensors))
+    facts["history"] = [LogRow(**row) for row in facts["history"]]
+    return State(**facts, best=_below("best.", tensors))
+
+
+def _below(prefix: str, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+    return {k.removeprefix(prefix): v for k, v in tensors.items() if k.startswith(prefix)}
+
+
+def _restore_optimizer(optimizer: torch.optim.Optimizer, tensors: dict[str, Tensor]) -> None:
+    content = optimizer.state_dict()
+    values: dict[int, dict[str, Tensor]] = {}
+    for key, tensor in tensors.items():
+        index, _, name = key.partition(".")
+        values.setdefault(int(index), {})[name] = tensor
+    optimizer.load_state_dict({"state": values, "param_groups": content["param_groups"]})
+
+
+def _require_same(before: dict[str, Any], now: dict[str, Any], folder: Path) -> None:
+    changed = [k for k in sorted(before.keys() | now.keys()) if before.get(k) != now.get(k)]
+    if changed:
+        shown = "; ".join(f"{k}: {_short(before.get(k))} → {_short(now.get(k))}" for k in changed[:5])
+        raise InputError(f"holds a training with other settings or data ({shown})", where=folder.parent,
+                         fix="choose another -o, or start again with --overwrite")
+
+
+def _short(value: Any) -> str:
+    text = json.dumps(value)
+    return text if len(text) <= 60 else text[:57] + "…"
