@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from pydantic import ValidationError
 from torch import Tensor, nn
 
 import biomask
@@ -31,7 +32,7 @@ from biomask.prediction.overlap_tile import geometry_of
 from biomask.prediction.predict import PredictOptions, PredictResult
 from biomask.prediction.predict import predict as _predict
 from biomask.progress import Progress, Silent
-from biomask.recipe import Recipe
+from biomask.recipe import NetworkSettings, Recipe, explain
 from biomask.training.distributed import World, joined, local_device
 from biomask.training.loop import Trainer, use_bfloat16
 from biomask.training.resume import State
@@ -89,9 +90,10 @@ def build(name: str, *, in_channels: int, classes: int, spatial_dims: int = 2, *
     >>> build("unet", in_channels=1, classes=2, width=4, depth=1).halo
     (8, 8)
     """
-    content = {"name": name, "network": {"name": name}} if name not in recipes.names() else recipes.get(name).model_dump()
-    content["network"]["options"] = {**content["network"].get("options", {}), **options}
-    return build_network(Recipe.model_validate(content), in_channels=in_channels, classes=classes, spatial_dims=spatial_dims)
+    recipe = recipes.get(name) if name in recipes.names() else Recipe(name=name, network=NetworkSettings(name=name))
+    network = recipe.network.model_copy(update={"options": {**recipe.network.options, **options}})
+    return build_network(recipe.model_copy(update={"network": network}), in_channels=in_channels, classes=classes,
+                         spatial_dims=spatial_dims)
 
 
 def load(path: str | Path) -> nn.Module:
@@ -171,10 +173,6 @@ def resolve_recipe(options: TrainOptions) -> Recipe:
                                 ("data", "ignore", options.ignore)):
         if value is not None:
             content[section][key] = value
-    from pydantic import ValidationError
-
-    from biomask.recipe import explain
-
     try:
         return Recipe.model_validate(content)
     except ValidationError as error:
@@ -220,7 +218,7 @@ def _outcome(state: State, dataset: Dataset) -> dict[str, Any]:
     """What the header says of the weights."""
     if state.best_step is None:
         return {"step": state.step, "scores": {}}
-    scores = {"validation.dice": Score(tuple(state.best_dice)).selection}
+    scores: dict[str, float | None] = {"validation.dice": Score(tuple(state.best_dice)).selection}
     scores |= {f"validation.dice.{e.name}": d for e, d in zip(dataset.legend, state.best_dice, strict=True)}
     return {"step": state.best_step, "scores": scores}
 

@@ -56,7 +56,7 @@ def run(out: str | Path, *, minutes: float = 2.5, seed: int = 0, device: str = "
     train_folder, test_folder = out / "data" / "train", out / "data" / "test"
     progress.say(f"data: {TRAINING_IMAGES} images to train on, {TEST_IMAGES} held out, in {out / 'data'}")
     comparison = {"Otsu's threshold": otsu(train_folder, test_folder)}
-    progress.say(f"Otsu's threshold: Dice {comparison[next(iter(comparison))]:.3f}\n\none-layer network (biomask train --recipe one-layer)")
+    progress.say("\none-layer network (biomask train --recipe one-layer)")
     baseline = _train_and_score(out / "one-layer", out / "data", api.TrainOptions(
         recipe="one-layer", minutes=minutes * BASELINE_SHARE, seed=seed, device=device, overwrite=True), progress)
     comparison["one-layer network"] = baseline["mean"]["dice"] or 0.0

@@ -16,7 +16,7 @@ from biomask.data.pairing import Pair, find_pairs
 from biomask.errors import BiomaskError, LabelsError, ManyErrors, ReadError
 from biomask.image import Image
 from biomask.io import read_image, read_label_values
-from biomask.labels import Labels, LabelKind, Legend
+from biomask.labels import LabelKind, Labels, Legend
 from biomask.progress import Progress, Silent
 from biomask.transforms import Normalization
 from biomask.transforms.normalize import apply

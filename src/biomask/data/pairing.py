@@ -66,7 +66,8 @@ def require_same(left: dict[str, Path], right: dict[str, Path], left_folder: Pat
              for line in _unmatched(here, there, other)]
     if lines:
         shown = lines[:20] + ([f"… and {len(lines) - 20} more"] if len(lines) > 20 else [])
-        raise PairingError(f"{len(lines)} of {len(left) + len(right)} files in {left_folder} and {right_folder} have no partner:\n  "
+        total = len(left) + len(right)
+        raise PairingError(f"{len(lines)} of {total} files in {left_folder} and {right_folder} have no partner:\n  "
                            + "\n  ".join(shown), fix="an image and its mask have the same name, whatever their suffix")
 
 

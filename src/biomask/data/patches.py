@@ -85,10 +85,13 @@ def make_batch(dataset: Dataset, seed: int, samples: Sequence[int], geometry: Pa
     return Batch(stack(images), stack(targets).long(), ignore)
 
 
-def _cut(dataset: Dataset, draw: Draw, geometry: PatchGeometry) -> tuple[npt.NDArray[Any], npt.NDArray[Any], npt.NDArray[Any] | None]:
+def _cut(dataset: Dataset, draw: Draw,
+         geometry: PatchGeometry) -> tuple[npt.NDArray[Any], npt.NDArray[Any], npt.NDArray[Any] | None]:
     """One image patch, mirrored beyond the borders, and its label patch."""
     image, labels, ignore = dataset.item(draw.image)
     inner = [mirror(np.arange(s, s + t), n) for s, t, n in zip(draw.start, geometry.target, labels.shape, strict=True)]
     outer = [mirror(np.arange(s - m, s + t + m), n)
              for s, t, m, n in zip(draw.start, geometry.target, geometry.margin, labels.shape, strict=True)]
-    return image[(slice(None), *np.ix_(*outer))], labels[np.ix_(*inner)], None if ignore is None else ignore[np.ix_(*inner)]
+    read: Any = (slice(None), *np.ix_(*outer))
+    keep = np.ix_(*inner)
+    return image[read], labels[keep], None if ignore is None else ignore[keep]

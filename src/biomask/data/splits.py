@@ -22,7 +22,8 @@ def hold_out(names: Sequence[str], share: float, seed: int) -> tuple[list[int], 
         return list(range(len(names))), [], "none held out: " + ("as told" if share == 0 else "there is only one image")
     if is_numbered(names):
         order = sorted(range(len(names)), key=lambda i: _number(names[i]))
-        return sorted(order[:-count]), sorted(order[-count:]), f"the last {count} of {len(names)} numbered images (a contiguous block)"
+        reason = f"the last {count} of {len(names)} numbered images (a contiguous block)"
+        return sorted(order[:-count]), sorted(order[-count:]), reason
     chosen = np.random.Generator(np.random.Philox(key=[seed, 0x5B117])).permutation(len(names))[:count]
     held = sorted(int(i) for i in chosen)
     return [i for i in range(len(names)) if i not in set(held)], held, f"{count} of {len(names)} images at random"

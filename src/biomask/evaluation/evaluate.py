@@ -59,8 +59,8 @@ def find_cases(predictions: str | Path, truth: str | Path) -> tuple[list[Case], 
     missing = [name for name in right if name not in left]
     if missing:
         shown = ", ".join(missing[:10]) + (f" and {len(missing) - 10} more" if len(missing) > 10 else "")
-        raise PairingError(f"{len(missing)} of {len(right)} true masks in {truth} have no prediction: {shown}", where=predictions,
-                           fix="predict them too, or give a folder with only the truth that was predicted")
+        raise PairingError(f"{len(missing)} of {len(right)} true masks in {truth} have no prediction: {shown}",
+                           where=predictions, fix="predict them too, or give a folder with only the truth that was predicted")
     return [Case(name, left[name], right[name]) for name in right], [name for name in left if name not in right]
 
 
@@ -97,12 +97,12 @@ def summarise(names: Sequence[str], matrices: Sequence[npt.NDArray[np.int64]], l
     values = [str(v) for v in legend.values]
     images = [overlap(m) for m in matrices]
     pooled = overlap(np.sum(matrices, axis=0))
-    per_image = [
+    per_image: list[dict[str, Any]] = [
         {"name": name, "pixels": int(m.sum()), "dice": mean(o.dice[1:]), "iou": mean(o.iou[1:]), "pixel_error": o.pixel_error,
          "classes": {v: {"dice": o.dice[i], "iou": o.iou[i]} for i, v in enumerate(values)}}
         for name, m, o in zip(names, matrices, images, strict=True)
     ]
-    per_class = {
+    per_class: dict[str, dict[str, Any]] = {
         v: {"name": entry.name, "dice": mean(o.dice[i] for o in images), "iou": mean(o.iou[i] for o in images),
             "images": sum(o.dice[i] is not None for o in images)}
         for i, (v, entry) in enumerate(zip(values, legend, strict=True))

@@ -102,14 +102,26 @@ def pad_end(x: Tensor, multiples: Sequence[int]) -> Tensor:
     return F.pad(x, [p for m in reversed(missing) for p in (0, m)], mode="replicate")
 
 
+def crop_end(x: Tensor, size: Sequence[int]) -> Tensor:
+    """What `pad_end` added, taken away: (B, C, *S') → (B, C, *size)."""
+    for axis, n in enumerate(size, start=2):
+        x = x.narrow(axis, 0, n)
+    return x
+
+
 def parameter_count(network: nn.Module) -> int:
     """Number of trainable parameters, biases included."""
     return sum(p.numel() for p in network.parameters() if p.requires_grad)
 
 
+def is_tracing() -> bool:
+    """Whether an export traces the network, when shapes are no plain integers."""
+    return bool(torch.jit.is_tracing())  # type: ignore[attr-defined, no-untyped-call]
+
+
 def check_input(x: Tensor, in_channels: int, spatial_dims: int, name: str) -> None:
     """Raise SizeError unless x is (B, in_channels, *S) with S of spatial_dims axes."""
-    if torch.jit.is_tracing():
+    if is_tracing():
         return
     if x.ndim != spatial_dims + 2 or x.shape[1] != in_channels:
         from biomask.errors import SizeError

@@ -20,11 +20,12 @@ from biomask.models.blocks import (
     UpConv,
     centre_crop,
     check_input,
+    crop_end,
     initialise,
+    is_tracing,
     pad_end,
 )
 from biomask.models.dependency import Interval
-
 
 #: No image is large enough for more; also bounds what a stranger's model file can make us build.
 DEEPEST = 12
@@ -71,7 +72,7 @@ class UNet(nn.Module):
                               bias=bias)
 
         self.encoder = nn.ModuleList(block(in_channels if i == 0 else widths[i - 1], i) for i in range(depth + 1))
-        self.pools = nn.ModuleList(MAX_POOL[spatial_dims](s) for s in self.scales)  # type: ignore[arg-type]
+        self.pools = nn.ModuleList(MAX_POOL[spatial_dims](s) for s in self.scales)
         self.ups = nn.ModuleList(UpConv(widths[i + 1], widths[i], factor=self.scales[i], mode=up) for i in range(depth))
         self.decoder = nn.ModuleList(block(2 * widths[i], i) for i in range(depth))
         self.head = CONVOLUTION[spatial_dims](width, classes, 1)
@@ -99,7 +100,7 @@ class UNet(nn.Module):
             x = torch.cat([centre_crop(skips.pop(), x.shape[2:]), x], dim=1)
             x = self.decoder[level](x)
         x = self.head(x)
-        return x[(..., *(slice(n) for n in size))] if self.padding == "same" else x
+        return crop_end(x, size) if self.padding == "same" else x
 
     def legal_size(self, size: int, axis: int) -> int:
         """Smallest input length >= size along a spatial axis that is taken without padding inside."""
@@ -152,14 +153,14 @@ class UNet(nn.Module):
         return (size_in - size_out) // 2
 
     def _check_legal(self, x: Tensor) -> Tensor:
-        if torch.jit.is_tracing():
+        if is_tracing():
             return x
         size = tuple(x.shape[2:])
         legal = tuple(self.legal_size(n, axis) for axis, n in enumerate(size))
         if size != legal:
+            gives = tuple(n - 2 * m for n, m in zip(legal, self.margin, strict=True))
             raise SizeError(f'a "valid" U-Net of depth {self.depth} cannot take spatial size {size}',
-                            fix=f"pad it to {legal} (output {tuple(n - 2 * m for n, m in zip(legal, self.margin, strict=True))}), "
-                                "or let biomask.prediction tile it")
+                            fix=f"pad it to {legal} (output {gives}), or let biomask.prediction tile it")
         return x
 
 

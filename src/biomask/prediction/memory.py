@@ -6,7 +6,7 @@ import weakref
 from collections.abc import Sequence
 from dataclasses import dataclass
 from math import prod
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import nn
@@ -14,6 +14,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
 from biomask.errors import InputError
+from biomask.models import Network
 from biomask.prediction.overlap_tile import CHANNELS_LAST, geometry_of
 from biomask.tiling import choose_tile, plan_tiles, smallest_read, smallest_tile
 
@@ -25,11 +26,11 @@ OVERHEAD = 1.3
 LARGEST_READ = 2048 * 2048
 
 
-class _LiveBytes(TorchDispatchMode):
+class _LiveBytes(TorchDispatchMode):  # type: ignore[no-untyped-call]
     """Counts the bytes of all storages that are alive at once."""
 
     def __init__(self) -> None:
-        super().__init__()
+        super().__init__()  # type: ignore[no-untyped-call]
         self.live = self.peak = 0
         self._seen: set[int] = set()
 
@@ -57,7 +58,7 @@ class _LiveBytes(TorchDispatchMode):
 def activation_bytes(network: nn.Module, window: Sequence[int]) -> int:
     """Most bytes of activations alive at once for an input window (1, C, *window), float32, in inference."""
     state = {k: torch.empty_like(v, device="meta") for k, v in [*network.named_parameters(), *network.named_buffers()]}
-    x = torch.empty((1, int(network.in_channels), *window), device="meta")
+    x = torch.empty((1, cast(Network, network).in_channels, *window), device="meta")
     x = x.contiguous(memory_format=CHANNELS_LAST[len(window)])
     counter = _LiveBytes()
     with torch.no_grad(), counter:

@@ -63,10 +63,11 @@ def _read(image: npt.NDArray[Any], tile: Tile,
           statistics: tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]] | None) -> npt.NDArray[np.float32]:
     """The window of a tile, mirrored beyond the borders, normalised, float32 (C, *S)."""
     size = image.shape[1:]
-    if all(0 <= a.start and a.stop <= n for a, n in zip(tile.axes, size, strict=True)):
+    if all(a.start >= 0 and a.stop <= n for a, n in zip(tile.axes, size, strict=True)):
         window = image[(slice(None), *(slice(a.start, a.stop) for a in tile.axes))]
     else:
-        window = image[(slice(None), *np.ix_(*tile.read_indices(size)))]
+        index: Any = (slice(None), *np.ix_(*tile.read_indices(size)))
+        window = image[index]
     return apply(window, *statistics) if statistics else np.ascontiguousarray(window, np.float32)
 
 

@@ -99,7 +99,7 @@ def predict(model: Model, images: str | Path, out: str | Path, options: PredictO
             try:
                 record["images"][job.name] = _predict_one(
                     model, network, job, options, device,
-                    lambda done, of, n=n, job=job: bar.update((n + done / of) / len(todo), job.name))  # type: ignore[misc]
+                    lambda done, of, n=n, job=job: bar.update((n + done / of) / len(todo), job.name))
             except (BiomaskError, MemoryError, torch.OutOfMemoryError) as error:
                 errors.append(_named(error, job))
                 record["failed"][job.name] = str(errors[-1])
@@ -149,7 +149,8 @@ def _open_record(out: Path, model: Model, options: PredictOptions, device: torch
             old = json.loads(path.read_text(encoding="utf-8"))
             old_digest, old_images = old["model_sha256"], dict(old["images"])
         except (ValueError, KeyError, TypeError) as error:
-            raise InputError("is not a record of biomask predict", where=path, fix="choose another -o, or --overwrite") from error
+            raise InputError("is not a record of biomask predict", where=path,
+                             fix="choose another -o, or --overwrite") from error
         if old_digest != digest:
             raise InputError("holds results of another model", where=out, fix="choose another -o, or --overwrite")
         record["images"] = old_images
@@ -205,20 +206,21 @@ def tile_for(image: Image, model: Model, network: torch.nn.Module, options: Pred
     if choice == "whole":
         return image.size
     if device.type == "cuda" and options.memory is None:
-        budget = torch.cuda.mem_get_info(device)[0] * 0.8
+        budget = 0.8 * torch.cuda.mem_get_info(device)[0]
     elif options.memory is None:
         budget = psutil.virtual_memory().available * FREE_SHARE
     else:
-        budget = options.memory * (1 - RESERVE) - psutil.Process().memory_info().rss - output_bytes(image, len(model.legend), options)
+        taken = psutil.Process().memory_info().rss + output_bytes(image, len(model.legend), options)
+        budget = options.memory * (1 - RESERVE) - taken
     try:
         return fit_tile(network, image.size, budget)
     except TooLittleMemory as error:
         if options.memory is None:
             raise
-        taken = options.memory - budget
-        raise InputError(f"{options.memory / 1e6:.0f} MB are too little for an image of {image.size}: {taken / 1e6:.0f} MB "
+        spent = options.memory - budget
+        raise InputError(f"{options.memory / 1e6:.0f} MB are too little for an image of {image.size}: {spent / 1e6:.0f} MB "
                          f"go to the program, the image and its results, and {error.what}", where="--memory",
-                         fix=f"give at least --memory {(taken + error.needed) / 1e6 + 1:.0f}MB") from error
+                         fix=f"give at least --memory {(spent + error.needed) / 1e6 + 1:.0f}MB") from error
 
 
 def output_bytes(image: Image, classes: int, options: PredictOptions) -> int:

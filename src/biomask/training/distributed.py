@@ -6,7 +6,7 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
 import torch
 import torch.distributed as dist
@@ -65,7 +65,7 @@ def joined(device: torch.device) -> Iterator[World]:
 
 def local_device(device: torch.device) -> torch.device:
     """cuda:N for the N-th process on this machine; other devices are shared."""
-    if device.type == "cuda" and device.index is None and int(os.environ.get("WORLD_SIZE", "1")) > 1:
+    if str(device) == "cuda" and int(os.environ.get("WORLD_SIZE", "1")) > 1:
         return torch.device("cuda", int(os.environ.get("LOCAL_RANK", "0")))
     return device
 
@@ -86,6 +86,11 @@ class _Sum(torch.autograd.Function):
         return total
 
 
+def total_over_processes(x: Tensor) -> Tensor:
+    """Sum of a tensor over all processes, differentiable."""
+    return cast(Tensor, _Sum.apply(x))  # type: ignore[no-untyped-call]
+
+
 class SharedBatchNorm(nn.modules.batchnorm._BatchNorm):
     """Batch normalisation over the pixels of all processes; torch's own works on GPUs only.
 
@@ -102,15 +107,15 @@ class SharedBatchNorm(nn.modules.batchnorm._BatchNorm):
         axes = [0, *range(2, x.ndim)]
         shape = [1, -1] + [1] * (x.ndim - 2)
         count = x.numel() // x.shape[1] * dist.get_world_size()
-        mean = _Sum.apply(x.sum(axes)) / count
+        mean = total_over_processes(x.sum(axes)) / count
         centred = x - mean.view(shape)
-        variance = _Sum.apply(centred.square().sum(axes)) / count
+        variance = total_over_processes(centred.square().sum(axes)) / count
         with torch.no_grad():
             momentum = 0.1 if self.momentum is None else self.momentum
-            if self.running_mean is not None and self.running_var is not None and self.num_batches_tracked is not None:
-                self.num_batches_tracked += 1
-                self.running_mean.lerp_(mean.detach(), momentum)
-                self.running_var.lerp_(variance.detach() * count / max(1, count - 1), momentum)
+            buffers: dict[str, Tensor] = dict(self.named_buffers())
+            buffers["num_batches_tracked"] += 1
+            buffers["running_mean"].lerp_(mean, momentum)
+            buffers["running_var"].lerp_(variance * count / max(1, count - 1), momentum)
         scale = (self.weight * torch.rsqrt(variance + self.eps)).view(shape)
         return (centred * scale + self.bias.view(shape)).to(input.dtype)
 

@@ -128,7 +128,8 @@ class Trainer:
 
     def _log(self) -> None:
         state = self.state
-        loss = float(self.world.total(torch.tensor(state.loss_sum, device=self.device))) / self.world.size / max(1, state.loss_count)
+        total = float(self.world.total(torch.tensor(state.loss_sum, device=self.device)))
+        loss = total / self.world.size / max(1, state.loss_count)
         if not math.isfinite(loss):
             raise ResourceError(f"the loss became {loss} at step {state.step}", where="training",
                                 fix="run again with a lower rate (--set training.lr=3e-4) and --overwrite; "
@@ -180,7 +181,7 @@ def use_bfloat16(precision: str, device: torch.device) -> bool:
     if precision != "auto":
         return precision == "bfloat16"
     if device.type == "cuda":
-        return torch.cuda.is_bf16_supported(including_emulation=False)
+        return bool(torch.cuda.is_bf16_supported(including_emulation=False))
     if device.type == "cpu":
         supported = getattr(torch.cpu, "_is_avx512_bf16_supported", None)
         return bool(supported and supported())

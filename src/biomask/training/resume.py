@@ -101,12 +101,15 @@ def _below(prefix: str, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
 
 
 def _restore_optimizer(optimizer: torch.optim.Optimizer, tensors: dict[str, Tensor]) -> None:
-    content = optimizer.state_dict()
+    """Each value in the memory format of its parameter: fused optimisers walk through both in the order of memory."""
+    parameters = [p for group in optimizer.param_groups for p in group["params"]]
     values: dict[int, dict[str, Tensor]] = {}
     for key, tensor in tensors.items():
         index, _, name = key.partition(".")
-        values.setdefault(int(index), {})[name] = tensor
-    optimizer.load_state_dict({"state": values, "param_groups": content["param_groups"]})
+        like = parameters[int(index)]
+        values.setdefault(int(index), {})[name] = (
+            torch.empty_like(like, dtype=tensor.dtype, requires_grad=False).copy_(tensor) if tensor.shape == like.shape else tensor)
+    optimizer.load_state_dict({"state": values, "param_groups": optimizer.state_dict()["param_groups"]})
 
 
 def _require_same(before: dict[str, Any], now: dict[str, Any], folder: Path) -> None:

@@ -1,0 +1,87 @@
+"""The report of the demo: what was learnt, how good it is, and how much better than doing without."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from biomask.reports.evaluation import HOW, over
+from biomask.reports.examples import LONGEST, Example, panels, typical
+from biomask.reports.figures import picture, score_bars, side_by_side
+from biomask.reports.html import Figure, Headline, KeyValues, Paragraph, Section, Table, render, show
+from biomask.reports.parts import (
+    chart,
+    class_table,
+    count,
+    duration,
+    examples_section,
+    footnotes,
+    interval_note,
+    learning_section,
+    per_image_section,
+    settings_section,
+    summary_table,
+)
+from biomask.reports.training import data_facts
+
+if TYPE_CHECKING:
+    from biomask.checkpoint import ModelHeader
+    from biomask.training.resume import LogRow
+
+THIS = "this model"
+
+
+def demo_report(*, header: ModelHeader, history: Sequence[LogRow], evaluation: Mapping[str, Any],
+                baselines: Mapping[str, float], examples: Sequence[Example], facts: Mapping[str, str]) -> str:
+    """HTML page on one run of the demo.
+
+    evaluation: of this model on images held out from training; baselines: mean Dice of simpler methods by name, over the
+    same images and computed alike (one whose name holds "this model" stands for the evaluated one, otherwise it is added
+    last); examples: some of these images; facts: what else is worth knowing.
+    """
+    images = count(int(evaluation["n_images"]), "held-out image")
+    sections = (
+        Section("", (_headline(header, history, evaluation), *_typical(examples))),
+        _comparison(evaluation, baselines),
+        Section("Scores", (Paragraph(f"{over(evaluation)} {HOW}"), summary_table(evaluation),
+                           class_table(evaluation))),
+        learning_section(history),
+        examples_section(examples, over="the held-out images"),
+        per_image_section(evaluation),
+        Section("Data", (KeyValues(data_facts(header)),)),
+        settings_section(header.recipe, facts),
+    )
+    return render("Demo report", f"{header.recipe.name} recipe, scored on {images}", sections)
+
+
+def _headline(header: ModelHeader, history: Sequence[LogRow], evaluation: Mapping[str, Any]) -> Headline:
+    mean = evaluation["mean"]
+    time = duration(history[-1].seconds) if history else None
+    return Headline((("held-out Dice", mean["dice"], interval_note(evaluation, "dice")),
+                     ("held-out IoU", mean["iou"], interval_note(evaluation, "iou")),
+                     ("training time", time, f"{count(header.step, 'step')} behind these weights")))
+
+
+def _typical(examples: Sequence[Example]) -> tuple[Figure, ...]:
+    """The example in the middle, so that the first picture does not flatter."""
+    example = typical(examples)
+    if example is None:
+        return ()
+    drawn = panels(example)
+    captions = ", ".join(caption for caption, _ in drawn)
+    strip = side_by_side([rgb for _, rgb in drawn])
+    return (Figure(picture(strip, LONGEST * len(drawn)), "image/png", f"{example.name}: {captions}",
+                   f"The example in the middle by Dice ({example.name}, {show(example.score)}), neither the best nor the "
+                   f"worst; from left to right: {captions}. The colours are explained under Examples."),)
+
+
+def _comparison(evaluation: Mapping[str, Any], baselines: Mapping[str, float]) -> Section:
+    named = any(THIS in name for name in baselines)
+    scores = dict(baselines) if named else {**baselines, THIS: evaluation["mean"]["dice"]}
+    marked = next(n for n, name in enumerate(scores) if THIS in name)
+    images = count(int(evaluation["n_images"]), "held-out image")
+    figure = chart(score_bars(list(scores), list(scores.values()), "mean Dice", marked=marked),
+                   "; ".join(f"{name}: mean Dice {show(score)}" for name, score in scores.items()),
+                   f"Mean Dice over the same {images}, computed alike for all; 1 is perfect. Orange: {THIS}.")
+    table = Table(("method", "mean Dice"), tuple(scores.items()), footnotes(evaluation))
+    return Section("Compared with simpler methods", (figure, table))

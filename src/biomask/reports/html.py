@@ -1,0 +1,184 @@
+"""Blocks of a report, and `render`: blocks in, one HTML page out that needs nothing but itself.
+
+A block holds plain text and numbers; the template escapes every one of them.
+"""
+
+from __future__ import annotations
+
+import base64
+import math
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cache
+from typing import TYPE_CHECKING, ClassVar, Literal
+
+import biomask
+
+if TYPE_CHECKING:
+    from jinja2 import Template
+
+Cell = str | int | float | None
+
+#: What stands for a value that is undefined or unknown.
+UNDEFINED = "–"
+
+#: Text that is read as a number: 0.912, 262,144, 512 × 512, 34.5 %, < 0.1 %.
+_NUMBER = re.compile(r"[<≈]?\s?[-−+]?\d[\d.,]*([\s ]?×[\s ]?\d+)*([\s ]?%)?")
+
+
+@dataclass(frozen=True)
+class Headline:
+    """The few numbers that matter, large: (label, value, note) each."""
+
+    kind: ClassVar[str] = "headline"
+    numbers: tuple[tuple[str, Cell, str], ...]
+
+
+@dataclass(frozen=True)
+class Paragraph:
+    """One paragraph of text."""
+
+    kind: ClassVar[str] = "paragraph"
+    text: str
+
+
+@dataclass(frozen=True)
+class Table:
+    """Rows of cells; the first column names the row. None is shown as "–", columns of numbers are right-aligned."""
+
+    kind: ClassVar[str] = "table"
+    columns: tuple[str, ...]
+    rows: tuple[tuple[Cell, ...], ...]
+    footnotes: tuple[str, ...] = ()
+    caption: str = ""
+
+    def __post_init__(self) -> None:
+        strange = [row for row in self.rows if len(row) != len(self.columns)]
+        if strange:
+            raise ValueError(f"row {strange[0]} does not have the {len(self.columns)} columns {self.columns}")
+
+    @property
+    def numeric(self) -> tuple[bool, ...]:
+        """For each column, whether it holds numbers."""
+        return tuple(i > 0 and _is_numeric([row[i] for row in self.rows]) for i in range(len(self.columns)))
+
+
+@dataclass(frozen=True)
+class Figure:
+    """A picture or a chart with its caption."""
+
+    kind: ClassVar[str] = "figure"
+    data: bytes
+    mime: Literal["image/png", "image/svg+xml"]
+    alt: str
+    """What it shows, for those who can't see it."""
+    caption: str
+    dark: bytes | None = None
+    """The same for a dark page; None = `data` serves both."""
+
+    def __post_init__(self) -> None:
+        if self.mime not in ("image/png", "image/svg+xml"):
+            raise ValueError(f"mime {self.mime!r} is neither image/png nor image/svg+xml")
+
+    @property
+    def is_chart(self) -> bool:
+        """Drawn rather than photographed: never scaled below what can be read."""
+        return self.mime == "image/svg+xml"
+
+
+@dataclass(frozen=True)
+class Gallery:
+    """Figures side by side, two to a row on a phone."""
+
+    kind: ClassVar[str] = "gallery"
+    figures: tuple[Figure, ...]
+    columns: int
+    title: str = ""
+
+
+@dataclass(frozen=True)
+class KeyValues:
+    """Facts: (name, value) each."""
+
+    kind: ClassVar[str] = "facts"
+    pairs: tuple[tuple[str, Cell], ...]
+
+
+@dataclass(frozen=True)
+class ColourKey:
+    """What colours mean: (name, RGB 0..255) each."""
+
+    kind: ClassVar[str] = "key"
+    entries: tuple[tuple[str, tuple[int, int, int]], ...]
+
+
+@dataclass(frozen=True)
+class Code:
+    """Text to be copied, folded behind its summary."""
+
+    kind: ClassVar[str] = "code"
+    text: str
+    summary: str
+
+
+@dataclass(frozen=True)
+class Fold:
+    """Blocks folded behind a summary; paper shows them all."""
+
+    kind: ClassVar[str] = "fold"
+    summary: str
+    blocks: tuple[Block, ...]
+
+
+Block = Headline | Paragraph | Table | Figure | Gallery | KeyValues | ColourKey | Code | Fold
+
+
+@dataclass(frozen=True)
+class Section:
+    """Blocks under a title."""
+
+    title: str
+    blocks: tuple[Block, ...]
+
+
+def render(title: str, subtitle: str, sections: Sequence[Section]) -> str:
+    """One HTML page as text: no script, nothing loaded from elsewhere, the same for the same arguments."""
+    page = _template().render(title=title, subtitle=subtitle, sections=sections, version=biomask.__version__)
+    return page.encode("utf-8", "replace").decode("utf-8")  # a file name may hold what UTF-8 cannot
+
+
+def show(value: Cell) -> str:
+    """A cell as text.
+
+    >>> show(None), show(0.91234), show(262144), show(float("nan")), show(0.00012)
+    ('–', '0.912', '262,144', '–', '0.0001')
+    """
+    if value is None or (isinstance(value, float) and not math.isfinite(value)):
+        return UNDEFINED
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, int):
+        return f"{value:,}"
+    if isinstance(value, float):
+        return f"{value:.3f}" if value == 0 or abs(value) >= 0.001 else f"{value:.1g}"
+    return value
+
+
+def _is_numeric(cells: Sequence[Cell]) -> bool:
+    shown = [show(c) for c in cells if not isinstance(c, bool)]
+    return len(shown) == len(cells) and all(s == UNDEFINED or _NUMBER.fullmatch(s) for s in shown)
+
+
+def _data_uri(data: bytes, mime: str) -> str:
+    return f"data:{mime};base64,{base64.b64encode(data).decode('ascii')}"
+
+
+@cache
+def _template() -> Template:
+    from jinja2 import Environment, PackageLoader, StrictUndefined
+
+    environment = Environment(loader=PackageLoader("biomask", "reports/templates"), autoescape=True,
+                              undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
+    environment.filters |= {"show": show, "data_uri": _data_uri}
+    return environment.get_template("report.html.j2")

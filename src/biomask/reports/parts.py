@@ -1,0 +1,166 @@
+"""What several reports have in common: sections and blocks made from histories, evaluations and recipes."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from biomask.labels import Legend
+from biomask.reports.examples import Example, example_blocks
+from biomask.reports.figures import best_validation, learning_curves, on_dark, per_image_scores
+from biomask.reports.html import Block, Cell, Code, Figure, Fold, KeyValues, Paragraph, Section, Table, show
+
+if TYPE_CHECKING:
+    from biomask.recipe import Recipe
+    from biomask.training.resume import LogRow
+
+#: Longer tables are folded.
+MOST_ROWS = 40
+
+#: What an evaluation calls the lowest and highest image, which it gives where an interval would claim too much.
+RANGE = "range"
+
+SELECTED = "used to choose the weights, so it flatters a little"
+
+
+def chart(svg: bytes, alt: str, caption: str) -> Figure:
+    """A chart of `figures` for light and dark pages."""
+    return Figure(svg, "image/svg+xml", alt, caption, dark=on_dark(svg))
+
+
+def folded(table: Table, what: str) -> Block:
+    """The table, or behind a fold when it is long."""
+    return table if len(table.rows) <= MOST_ROWS else Fold(f"{len(table.rows):,} {what}", (table,))
+
+
+def duration(seconds: float) -> str:
+    """Time for people.
+
+    >>> duration(4.2), duration(300), duration(5000)
+    ('4.2 s', '5.0 min', '1 h 23 min')
+    """
+    if seconds < 60:
+        return f"{seconds:.1f} s"
+    if seconds < 3600:
+        return f"{seconds / 60:.1f} min"
+    hours, minutes = divmod(round(seconds / 60), 60)
+    return f"{hours} h {minutes} min"
+
+
+def count(n: int, what: str) -> str:
+    """A number with its noun.
+
+    >>> count(1, "image"), count(1200, "image")
+    ('1 image', '1,200 images')
+    """
+    return f"{n:,} {what}{'' if n == 1 else 's'}"
+
+
+def learning_section(history: Sequence[LogRow]) -> Section:
+    """Curves of the training, with what they were computed over."""
+    if not history:
+        return Section("How it learnt", (Paragraph("Nothing was logged: the training ended before its first entry."),))
+    best, last = best_validation(history), history[-1]
+    caption = [f"{count(last.step, 'optimisation step')} in {duration(last.seconds)}. Loss: mean over the training "
+               "patches since the entry before."]
+    if best is None:
+        caption.append("No image was held out, so there is no validation score.")
+        alt = "Training loss over optimisation steps."
+    else:
+        caption.append("Validation Dice: mean over all classes, background included, pooled over the pixels of the "
+                       f"held-out images; the ringed one was {SELECTED}.")
+        alt = (f"Training loss and validation Dice over optimisation steps; best Dice {show(best.validation_dice)} "
+               f"at step {best.step}.")
+    return Section("How it learnt", (chart(learning_curves(history), alt, " ".join(caption)),))
+
+
+def interval_note(evaluation: Mapping[str, Any], metric: str) -> str:
+    """The interval of a mean score in words; of few images their range, which is none."""
+    interval = (evaluation.get("intervals") or {}).get(metric) or {}
+    images = count(int(interval.get("n") or evaluation["n_images"]), "image")
+    if interval.get("low") is None or interval.get("high") is None:
+        return f"over {images}, no interval"
+    limits = f"{show(interval['low'])} to {show(interval['high'])}"
+    if interval["kind"] == RANGE:
+        return f"range {limits} over {images}, too few for an interval"
+    return f"{interval['kind']} interval {limits}, over {images}"
+
+
+def class_table(evaluation: Mapping[str, Any]) -> Table:
+    """Scores of each class, as the mean over images and pooled over all pixels."""
+    pooled = evaluation["pooled"].get("per_class") or {}
+    rows = tuple((str(c["name"]), int(value), c.get("images"), c["dice"], c["iou"],
+                  _get(pooled, value, "dice"), _get(pooled, value, "iou"))
+                 for value, c in evaluation["per_class"].items())
+    return Table(("class", "value", "images", "Dice, mean", "IoU, mean", "Dice, pooled", "IoU, pooled"), rows,
+                 footnotes(evaluation))
+
+
+def summary_table(evaluation: Mapping[str, Any]) -> Table:
+    """Every metric: mean over images, its interval, and pooled over all pixels."""
+    rows = []
+    for metric, name in (("dice", "Dice"), ("iou", "IoU"), ("pixel_error", "pixel error")):
+        interval = (evaluation.get("intervals") or {}).get(metric) or {}
+        rows.append((name, evaluation["mean"].get(metric), interval.get("low"), interval.get("high"), _limits(interval),
+                     evaluation["pooled"].get(metric)))
+    return Table(("metric", "mean over images", "low", "high", "low and high are", "pooled over pixels"), tuple(rows),
+                 footnotes(evaluation))
+
+
+def per_image_section(evaluation: Mapping[str, Any]) -> Section:
+    """Dice of every image as a chart, and all scores in a table."""
+    rows = evaluation["per_image"]
+    if not rows:
+        return Section("Each image", (Paragraph("No image was scored."),))
+    names, values = [str(r["name"]) for r in rows], [r["dice"] for r in rows]
+    images = count(len(rows), "image")
+    figure = chart(per_image_scores(names, values, "Dice"), f"Dice of each of {images}, lowest first.",
+                   f"Dice of {images}, lowest first, each the mean over its classes other than background; the line is the "
+                   "mean over these images.")
+    return Section("Each image", (figure, folded(per_image_table(evaluation), "images with all their scores")))
+
+
+def per_image_table(evaluation: Mapping[str, Any]) -> Table:
+    """One row an image, in the order of the evaluation; one Dice a class where several are not background."""
+    foreground = list(Legend.from_json(evaluation["legend"]))[1:]
+    several = [(str(e.value), e.name) for e in foreground] if len(foreground) > 1 else []
+    columns = ("image", "pixels", "Dice", "IoU", "pixel error", *(f"Dice, {name}" for _, name in several))
+    rows: list[tuple[Cell, ...]] = [
+        (str(r["name"]), r["pixels"], r["dice"], r["iou"], r["pixel_error"],
+         *(_get(r.get("classes") or {}, value, "dice") for value, _ in several)) for r in evaluation["per_image"]]
+    return Table(columns, tuple(rows), footnotes(evaluation))
+
+
+def footnotes(evaluation: Mapping[str, Any]) -> tuple[str, ...]:
+    """The rules that hold for every score of an evaluation."""
+    return tuple(str(note) for note in evaluation.get("footnotes") or ())
+
+
+def examples_section(examples: Sequence[Example], *, over: str) -> Section:
+    """Pictures, worst first."""
+    return Section("Examples", example_blocks(examples, over=over))
+
+
+def settings_section(recipe: Recipe, facts: Mapping[str, str]) -> Section:
+    """Facts and the whole recipe."""
+    named = (("recipe", recipe.name), ("what it is", recipe.title), ("follows", recipe.source))
+    known = tuple((k, v) for k, v in named if v)
+    choices = tuple(("choice", c) for c in recipe.choices)
+    return Section("Settings", (KeyValues((*known, *choices, *facts.items())),
+                                Code(recipe.to_yaml(), "The whole recipe as YAML, to train the same again")))
+
+
+def class_names(legend: Legend) -> str:
+    """Names with their values on disk, in one line."""
+    return ", ".join(f"{e.name} ({e.value})" for e in legend)
+
+
+def _limits(interval: Mapping[str, Any]) -> str | None:
+    """What the two ends of an interval are."""
+    kind = interval.get("kind")
+    return None if kind is None or interval.get("low") is None else "lowest and highest image" if kind == RANGE else str(kind)
+
+
+def _get(table: Mapping[str, Any], value: str, metric: str) -> float | None:
+    found = table.get(value) or {}
+    return found.get(metric)

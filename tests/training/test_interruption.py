@@ -1,0 +1,161 @@
+"""Killed, stopped and shared-out trainings, as real processes."""
+
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+from safetensors.numpy import load_file
+
+from biomask.data.synthetic import phase_contrast_cells
+from biomask.io.files import write_picture
+
+TINY = ["--set", "network.options.width=4", "--set", "network.options.depth=2", "--set", "training.patch=[48, 48]"]
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory) -> Path:
+    folder = tmp_path_factory.mktemp("cells")
+    for i in range(6):
+        image, cells = phase_contrast_cells(3, i, (96, 96))
+        write_picture(folder / "images" / f"{i}.png", image)
+        write_picture(folder / "masks" / f"{i}.png", np.where(cells > 0, 255, 0).astype(np.uint8))
+    return folder
+
+
+def start(data: Path, out: Path, *options: str, launcher: tuple[str, ...] = ()) -> subprocess.Popen:
+    command = [sys.executable, "-m", *launcher, "biomask", "train", str(data), "-o", str(out), *TINY, *options]
+    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+                            env=os.environ | {"OMP_NUM_THREADS": "1"})
+
+
+def finish(process: subprocess.Popen) -> tuple[int, str]:
+    out, err = process.communicate(timeout=300)
+    assert "Traceback" not in err, err
+    return process.returncode, out + err
+
+
+def state_of(model: Path) -> dict[str, np.ndarray]:
+    return load_file(model / "resume" / "state.safetensors")
+
+
+def assert_identical(a: Path, b: Path) -> None:
+    assert (a / "model.safetensors").read_bytes() == (b / "model.safetensors").read_bytes()
+    left, right = state_of(a), state_of(b)
+    assert left.keys() == right.keys()
+    assert [k for k in left if left[k].tobytes() != right[k].tobytes()] == []
+
+    def without_time(log: Path) -> list[list[str]]:
+        return [[c for i, c in enumerate(line.split(",")) if i != 1] for line in log.read_text().splitlines()]
+
+    assert without_time(a / "log.csv") == without_time(b / "log.csv")
+
+
+@pytest.mark.slow
+def test_killed_at_random_steps_and_resumed_equals_uninterrupted_bit_for_bit(data, tmp_path):
+    options = ("--steps", "400", "--seed", "5", "--set", "network.options.dropout=0.2")
+    assert finish(start(data, tmp_path / "straight", *options))[0] == 0
+    draw, resumed, output = random.Random(os.getpid()), 0, ""
+    for _ in range(12):
+        process = start(data, tmp_path / "killed", *options)
+        state, last = tmp_path / "killed" / "resume" / "state.safetensors", time.monotonic()
+        before = state.stat().st_mtime_ns if state.exists() else 0
+        while process.poll() is None and time.monotonic() - last < 60 and (not state.exists() or state.stat().st_mtime_ns == before):
+            time.sleep(0.005)
+        time.sleep(draw.uniform(0, 0.4))
+        process.send_signal(signal.SIGKILL)
+        _, output = process.communicate()
+        resumed += "resuming at step" in output
+        if process.returncode == 0:
+            break
+    code, output = finish(start(data, tmp_path / "killed", *options))
+    assert code == 0, output
+    assert resumed + ("resuming at step" in output) >= 2
+    assert_identical(tmp_path / "straight", tmp_path / "killed")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_leaves_a_usable_model_and_the_run_goes_on_bit_for_bit(data, tmp_path, number):
+    out, options = tmp_path / "stopped", ("--steps", "150")
+    process = start(data, out, *options)
+    while not (out / "model.safetensors").exists():
+        assert process.poll() is None
+        time.sleep(0.01)
+    process.send_signal(number)
+    code, output = finish(process)
+    assert code == 3
+    assert f"by {number.name} at step" in output
+    assert "run the same command again" in output
+    predicted = subprocess.run([sys.executable, "-m", "biomask", "predict", str(out), str(data / "images"), "-o", str(tmp_path / "p")],
+                               capture_output=True, text=True, check=False)
+    assert predicted.returncode == 0, predicted.stderr
+    code, output = finish(start(data, out, *options))
+    assert code == 0
+    assert "resuming at step" in output
+    assert finish(start(data, tmp_path / "straight", *options))[0] == 0
+    assert_identical(tmp_path / "straight", out)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("optimizer", "steps"), [("sgd", "8"), ("adamw", "3")])
+def test_two_processes_equal_one(data, tmp_path, optimizer, steps):
+    """AdamW divides by the gradient's own size, so rounding of near-zero gradients grows with every step: fewer of them."""
+    options = ("--steps", steps, "--set", "training.precision=float32", "--set", "training.validations=2",
+               "--set", f"training.optimizer={optimizer}")
+    assert finish(start(data, tmp_path / "one", *options))[0] == 0
+    code, output = finish(start(data, tmp_path / "two", *options, launcher=("torch.distributed.run", "--nproc-per-node", "2", "-m")))
+    assert code == 0, output
+    assert "x 2 processes" in output
+    one, two = state_of(tmp_path / "one"), state_of(tmp_path / "two")
+    assert one.keys() == two.keys()
+    for key in (k for k in one if k.startswith("network.")):
+        assert np.abs(one[key].astype(float) - two[key]).max() <= 1e-5 * max(1.0, np.abs(one[key]).max()), key
+    losses = [[line.split(",")[3] for line in (tmp_path / n / "log.csv").read_text().splitlines()[1:]] for n in ("one", "two")]
+    assert np.allclose([float(v or 0) for v in losses[0]], [float(v or 0) for v in losses[1]], atol=1e-5)
+    # One process goes on with what two left, and the other way round: the state does not know how many there were.
+    more = ("--steps", "12", *options[2:])
+    code, output = finish(start(data, tmp_path / "two", *more))
+    assert code == 0
+    assert f"resuming at step {steps}" in output
+
+
+@pytest.mark.slow
+def test_a_batch_that_cannot_be_shared_out_is_refused(data, tmp_path):
+    process = start(data, tmp_path / "m", "--steps", "2", "--set", "training.batch=3",
+                    launcher=("torch.distributed.run", "--nproc-per-node", "2", "-m"))
+    _, output = process.communicate(timeout=300)  # the launcher shows a traceback of its own
+    assert process.returncode != 0
+    assert "--set training.batch=4" in output
+    assert not (tmp_path / "m" / "model.safetensors").exists()
+
+
+@pytest.mark.slow
+def test_running_again_after_the_end_does_nothing_and_more_steps_go_on(data, tmp_path):
+    out = tmp_path / "m"
+    assert finish(start(data, out, "--steps", "6"))[0] == 0
+    before = (out / "model.safetensors").read_bytes()
+    code, output = finish(start(data, out, "--steps", "6"))
+    assert (code, (out / "model.safetensors").read_bytes()) == (0, before)
+    code, output = finish(start(data, out, "--steps", "9"))
+    assert code == 0
+    assert "resuming at step 6" in output
+    assert "9" in [line.split(",")[0] for line in (out / "log.csv").read_text().splitlines()]
+
+
+@pytest.mark.slow
+def test_other_settings_or_data_are_refused_and_nothing_is_lost(data, tmp_path):
+    out = tmp_path / "m"
+    assert finish(start(data, out, "--steps", "3"))[0] == 0
+    before = {p: p.read_bytes() for p in out.rglob("*") if p.is_file()}
+    code, output = finish(start(data, out, "--steps", "3", "--set", "training.lr=0.5"))
+    assert code == 1
+    assert "training.lr: 0.001 → 0.5" in output
+    assert {p: p.read_bytes() for p in out.rglob("*") if p.is_file()} == before
+    code, output = finish(start(data, out, "--steps", "3", "--set", "training.lr=0.5", "--overwrite"))
+    assert code == 0, output
