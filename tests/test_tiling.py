@@ -78,8 +78,9 @@ def test_the_chosen_tile_fits_and_none_that_fits_costs_less(size, stride, halos,
         return [prod(t.read_size) for t in plan_tiles(size, tile, geometry)]
 
     chosen = choose_tile(size, limit, geometry)
-    fitting = [(sum(r), t) for t in ((a, b) for a in range(stride, size[0] + stride, max(stride, 16))
-                                     for b in range(stride, size[1] + stride, max(stride, 16)))
+    floor = max(stride, stride * halos)
+    fitting = [(sum(r), t) for t in ((a, b) for a in range(floor, size[0] + floor, max(stride, 16))
+                                     for b in range(floor, size[1] + floor, max(stride, 16)))
                if max(r := reads(t)) <= limit]
     if chosen is None:
         assert limit < smallest_read(size, geometry)
@@ -97,5 +98,5 @@ def test_a_side_that_fits_whole_needs_no_halo():
     assert all(t.axes[1].start == 0 and t.axes[1].stop == 200 for t in plan_tiles((2000, 200), chosen, geometry))
 
 
-def test_smallest_tile_is_one_stride():
-    assert smallest_tile((same(8, 16), same(4, 0))) == (8, 4)
+def test_smallest_tile_is_as_long_as_its_context():
+    assert smallest_tile((same(8, 16), same(4, 0), valid(4))) == (16, 4, 96)

@@ -153,7 +153,7 @@ def train(data: str | Path, out: str | Path, options: TrainOptions | None = None
             _write_record(out, data, recipe, device, state, stopped)
             from biomask.reports.write import write_training_report
 
-            write_training_report(out, dataset, trainer.validation, state)
+            write_training_report(out, dataset, trainer.validation)
     dice = Score(tuple(state.best_dice)).selection if state.best_step is not None else None
     return TrainResult(out, state.step, state.seconds, dice, stopped)
 

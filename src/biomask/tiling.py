@@ -129,8 +129,12 @@ def plan_tiles(size: Sequence[int], tile: Sequence[int], geometry: Sequence[Axis
 
 
 def smallest_tile(geometry: Sequence[AxisGeometry]) -> tuple[int, ...]:
-    """The smallest tile that can be asked for: one stride an axis."""
-    return tuple(g.stride for g in geometry)
+    """The smallest tile that is chosen unasked: as long as its context on one side, so three times it is read.
+
+    Smaller ones are legal, but nearly all their work is context, and near the borders each reads a window of its own
+    shape, for each of which convolution libraries keep compiled code.
+    """
+    return tuple(round_up(max(g.stride, g.halo, g.margin), g.stride) for g in geometry)
 
 
 def smallest_read(size: Sequence[int], geometry: Sequence[AxisGeometry]) -> int:
@@ -169,8 +173,9 @@ def _axis_options(size: int, g: AxisGeometry) -> Iterator[tuple[int, int, int]]:
     """(tile, longest read, total read) for every useful number of tiles along one axis, fewest tiles first."""
     seen: set[int] = set()
     strides = ceil(size / g.stride)
+    (floor,) = smallest_tile((g,))
     for count in [*range(1, min(strides, 64) + 1), *range(128, strides, 64), strides]:
-        tile = g.stride * ceil(strides / count)
+        tile = max(floor, g.stride * ceil(strides / count))
         if tile not in seen:
             seen.add(tile)
             reads = [a.stop - a.start for a in plan_axis(size, tile, g)]

@@ -21,7 +21,7 @@ from biomask.errors import BiomaskError, InputError, ManyErrors, PairingError, S
 from biomask.image import Image
 from biomask.io import list_images, read_image, relative_stem, write_mask, write_picture, write_probabilities
 from biomask.io.files import write_text
-from biomask.prediction.memory import TooLittleMemory, fit_tile
+from biomask.prediction.memory import TooLittleMemory, fit_tile, return_memory_at_once
 from biomask.prediction.outlines import draw_outlines
 from biomask.prediction.overlap_tile import CHANNELS_LAST, predict_tiles
 from biomask.progress import Progress, Silent
@@ -87,6 +87,8 @@ def predict(model: Model, images: str | Path, out: str | Path, options: PredictO
     jobs = _plan(images, out, options)
     device = choose_device(options.device)
     progress.say(f"device: {describe_device(device)}")
+    if options.memory is not None:
+        return_memory_at_once()
     record = _open_record(out, model, options, device)
     todo = [j for j in jobs if options.overwrite or not j.is_done()]
     skipped = tuple(j.name for j in jobs if j not in todo)
@@ -205,22 +207,21 @@ def tile_for(image: Image, model: Model, network: torch.nn.Module, options: Pred
         return (choice,) * image.spatial_dims
     if choice == "whole":
         return image.size
-    if device.type == "cuda" and options.memory is None:
-        budget = 0.8 * torch.cuda.mem_get_info(device)[0]
-    elif options.memory is None:
-        budget = psutil.virtual_memory().available * FREE_SHARE
-    else:
-        taken = psutil.Process().memory_info().rss + output_bytes(image, len(model.legend), options)
-        budget = options.memory * (1 - RESERVE) - taken
+    if options.memory is not None:
+        return _tile_within(options.memory, image, len(model.legend), network, options)
+    free = torch.cuda.mem_get_info(device)[0] if device.type == "cuda" else psutil.virtual_memory().available
+    return fit_tile(network, image.size, free * FREE_SHARE)
+
+
+def _tile_within(memory: int, image: Image, classes: int, network: torch.nn.Module, options: PredictOptions) -> tuple[int, ...]:
+    taken = psutil.Process().memory_info().rss + output_bytes(image, classes, options)
     try:
-        return fit_tile(network, image.size, budget)
+        return fit_tile(network, image.size, memory * (1 - RESERVE) - taken)
     except TooLittleMemory as error:
-        if options.memory is None:
-            raise
-        spent = options.memory - budget
-        raise InputError(f"{options.memory / 1e6:.0f} MB are too little for an image of {image.size}: {spent / 1e6:.0f} MB "
-                         f"go to the program, the image and its results, and {error.what}", where="--memory",
-                         fix=f"give at least --memory {(spent + error.needed) / 1e6 + 1:.0f}MB") from error
+        enough = 1.03 * (taken + error.needed) / (1 - RESERVE)  # the program's own share differs a little from run to run
+        raise InputError(f"{memory / 1e6:.0f} MB are too little for an image of {image.size}: {taken / 1e6:.0f} MB go to the "
+                         f"program, the image and its results, and {error.what}", where="--memory",
+                         fix=f"give at least --memory {enough / 1e6:.0f}MB") from error
 
 
 def output_bytes(image: Image, classes: int, options: PredictOptions) -> int:

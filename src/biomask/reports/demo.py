@@ -35,9 +35,10 @@ def demo_report(*, header: ModelHeader, history: Sequence[LogRow], evaluation: M
                 baselines: Mapping[str, float], examples: Sequence[Example], facts: Mapping[str, str]) -> str:
     """HTML page on one run of the demo.
 
-    evaluation: of this model on images held out from training; baselines: mean Dice of simpler methods by name, over the
-    same images and computed alike (one whose name holds "this model" stands for the evaluated one, otherwise it is added
-    last); examples: some of these images; facts: what else is worth knowing.
+    evaluation: of this model on images held out from training.
+    baselines: mean Dice by name over the same images, computed alike; the evaluated model is the one whose name holds
+    "this model", or is added last.
+    examples: some of these images. facts: what else is worth knowing.
     """
     images = count(int(evaluation["n_images"]), "held-out image")
     sections = (
@@ -71,8 +72,9 @@ def _typical(examples: Sequence[Example]) -> tuple[Figure, ...]:
     captions = ", ".join(caption for caption, _ in drawn)
     strip = side_by_side([rgb for _, rgb in drawn])
     return (Figure(picture(strip, LONGEST * len(drawn)), "image/png", f"{example.name}: {captions}",
-                   f"The example in the middle by Dice ({example.name}, {show(example.score)}), neither the best nor the "
-                   f"worst; from left to right: {captions}. The colours are explained under Examples."),)
+                   f"{example.name}, Dice {show(example.score)}: the middle one by Dice of "
+                   f"{count(len(examples), 'example')}. From left to right: {captions}. "
+                   "The colours are explained under Examples."),)
 
 
 def _comparison(evaluation: Mapping[str, Any], baselines: Mapping[str, float]) -> Section:

@@ -37,7 +37,8 @@ def evaluation_report(evaluation: Mapping[str, Any], examples: Sequence[Example]
 def over(evaluation: Mapping[str, Any]) -> str:
     """A sentence: what the scores were computed over."""
     names = ", ".join(e.name for e in list(Legend.from_json(evaluation["legend"]))[1:])
-    return f"Dice and IoU are those of {names}, background left out, over {count(int(evaluation['n_images']), 'image')}."
+    images = count(int(evaluation["n_images"]), "image")
+    return f"Dice and IoU are those of {names}, background left out, over {images}."
 
 
 def _compared(evaluation: Mapping[str, Any]) -> tuple[tuple[str, Cell], ...]:

@@ -1,7 +1,8 @@
 """Charts as SVG and pictures as PNG, each a small function that returns bytes.
 
 Charts are deterministic and have no background. They are drawn for a light page; `on_dark` gives the twin for a dark
-one. Colours are told apart by colour-blind readers: Okabe & Ito (2008), and never two that differ in hue alone.
+one. Colours are told apart by colour-blind readers: Okabe & Ito (2008), but for a violet where theirs is too pale
+as a tint; the tests simulate it.
 """
 
 from __future__ import annotations
@@ -30,7 +31,7 @@ INK, GRID, MAIN, MARKED, QUIET = "#2c363f", "#dde2e7", "#0072b2", "#d55e00", "#8
 ON_DARK = {INK: "#d3d9df", GRID: "#313a43", MAIN: "#56b4e9", MARKED: "#e69f00", QUIET: "#84909c"}
 
 #: RGB and strength of the tints of `error_overlay`.
-RIGHT, MISSED, ADDED, CONFUSED = (0, 114, 178), (240, 228, 66), (213, 94, 0), (204, 121, 167)
+RIGHT, MISSED, ADDED, CONFUSED = (0, 114, 178), (240, 228, 66), (213, 94, 0), (160, 0, 224)
 RIGHT_STRENGTH, ERROR_STRENGTH = 0.45, 0.8
 
 #: More images than this are ranked points without names.
@@ -61,7 +62,7 @@ def learning_curves(history: Sequence[LogRow]) -> bytes:
             axes = figure.add_subplot(1, len(panels), n + 1)
             draw_panel(axes, points)
             axes.set_xlabel("optimisation step")
-            axes.margins(x=0.03)
+            axes.set_xlim(0, 1.04 * max(1, history[-1].step))
             axes.xaxis.get_major_locator().set_params(integer=True, nbins=6)
         if not panels:
             figure.text(0.5, 0.5, "nothing was logged", ha="center")
@@ -81,8 +82,8 @@ def per_image_scores(names: Sequence[str], values: Sequence[float | None], label
     order = sorted(range(len(values)), key=lambda i: (values[i] is None, values[i] or 0.0, names[i]))
     defined = [float(v) for i in order if (v := values[i]) is not None]
     if len(order) > MOST_NAMED:
-        return _svg(lambda figure: _draw_ranks(figure, defined, len(order) - len(defined), label), (_WIDTH, 2.9))
-    height = 0.85 + _ROW * max(1, len(order))
+        return _svg(lambda figure: _draw_ranks(figure, defined, len(order), label), (_WIDTH, 2.9))
+    height = 0.8 + _ROW * max(1, len(order))
     rows = [(names[i], values[i]) for i in order]
     return _svg(lambda figure: _draw_rows(figure, rows, label, height, mean=True), (_WIDTH, height))
 
@@ -100,25 +101,32 @@ def on_dark(svg: bytes) -> bytes:
 
 
 def picture(rgb: npt.NDArray[np.uint8], longest: int = 512) -> bytes:
-    """PNG of uint8 (3, Y, X), shrunk so that no side exceeds `longest`; never enlarged. Grey pictures give grey PNGs."""
+    """PNG of uint8 (3, Y, X), shrunk so that no side exceeds `longest`; never enlarged, no colour changed.
+
+    Pictures of up to 256 colours are stored with a palette, at half the size.
+    """
     from PIL import Image as Pillow
 
-    grey = bool((rgb[0] == rgb[1]).all() and (rgb[0] == rgb[2]).all())
-    image = Pillow.fromarray(rgb[0] if grey else np.ascontiguousarray(np.moveaxis(rgb, 0, -1)))
+    image = Pillow.fromarray(np.ascontiguousarray(np.moveaxis(rgb, 0, -1)))
     share = longest / max(image.size)
     if share < 1:
         size = max(1, round(image.width * share)), max(1, round(image.height * share))
         image = image.resize(size, Pillow.Resampling.BOX)
+    pixels = np.asarray(image).astype(np.uint32)
+    colours, index = np.unique(pixels[..., 0] << 16 | pixels[..., 1] << 8 | pixels[..., 2], return_inverse=True)
+    if colours.size <= 256:
+        image = Pillow.fromarray(index.reshape(pixels.shape[:2]).astype(np.uint8)).convert("P")
+        image.putpalette(np.stack([colours >> 16, colours >> 8, colours], axis=1).astype(np.uint8).tobytes())
     buffer = io.BytesIO()
     image.save(buffer, "PNG", optimize=True)
     return buffer.getvalue()
 
 
 def side_by_side(panels: Sequence[npt.NDArray[np.uint8]], gap: int = 4) -> npt.NDArray[np.uint8]:
-    """Panels uint8 (3, Y, X) in one uint8 (3, max Y, sum of X + gaps), top-aligned on mid-grey, which suits any page."""
+    """Panels uint8 (3, Y, X) in one uint8 (3, max Y, sum of X and gaps), aligned at the top, on white."""
     height = max(p.shape[1] for p in panels)
     width = sum(p.shape[2] for p in panels) + gap * (len(panels) - 1)
-    out = np.full((3, height, width), 128, np.uint8)
+    out = np.full((3, height, width), 255, np.uint8)
     left = 0
     for panel in panels:
         out[:, : panel.shape[1], left : left + panel.shape[2]] = panel
@@ -192,7 +200,8 @@ def _draw_rows(figure: Any, rows: Sequence[tuple[str, float | None]], label: str
     names = [_short(name) for name, _ in rows]
     defined = [(n, v) for n, (_, v) in enumerate(rows) if v is not None]
     longest = max((len(n) for n in names), default=0)
-    figure.subplots_adjust(left=0.03 + 0.0102 * longest, right=0.92, top=1 - 0.3 / height, bottom=0.5 / height)
+    figure.subplots_adjust(left=0.015 + 0.0102 * longest, right=0.92, bottom=0.5 / height,
+                           top=1 - (0.3 if mean else 0.02) / height)
     colours = [MARKED if n == marked else MAIN if marked is None else QUIET for n, _ in defined]
     if bars:
         axes.barh([n for n, _ in defined], [v for _, v in defined], height=0.62, color=colours)
@@ -213,15 +222,15 @@ def _draw_rows(figure: Any, rows: Sequence[tuple[str, float | None]], label: str
         axes.text(1.015, n, "–" if value is None else f"{value:.3f}", transform=axes.get_yaxis_transform(), va="center")
 
 
-def _draw_ranks(figure: Any, values: Sequence[float], undefined: int, label: str) -> None:
-    """Dots by rank; values ascend."""
+def _draw_ranks(figure: Any, values: Sequence[float], images: int, label: str) -> None:
+    """Dots by rank; values ascend, images without one are only counted."""
     axes = figure.add_subplot()
     figure.subplots_adjust(left=0.08, right=0.9, top=0.95, bottom=0.18)
     axes.scatter(range(1, len(values) + 1), values, s=12, color=MAIN, zorder=3)
     axes.set_ylim(0, max(1.0, 1.05 * max(values, default=0.0)))
     axes.set_ylabel(label)
-    axes.set_xlabel(f"images from lowest to highest, {len(values):,} in all"
-                    + (f" ({undefined:,} undefined, not drawn)" if undefined else ""))
+    axes.set_xlabel(f"{len(values):,} images, from lowest to highest" if len(values) == images else
+                    f"{len(values):,} of {images:,} images, from lowest to highest; the others are undefined")
     axes.xaxis.get_major_locator().set_params(integer=True)
     if values:
         average = float(np.mean(values))

@@ -111,6 +111,7 @@ class ColourKey:
 
     kind: ClassVar[str] = "key"
     entries: tuple[tuple[str, tuple[int, int, int]], ...]
+    title: str = ""
 
 
 @dataclass(frozen=True)
@@ -145,7 +146,7 @@ class Section:
 def render(title: str, subtitle: str, sections: Sequence[Section]) -> str:
     """One HTML page as text: no script, nothing loaded from elsewhere, the same for the same arguments."""
     page = _template().render(title=title, subtitle=subtitle, sections=sections, version=biomask.__version__)
-    return page.encode("utf-8", "replace").decode("utf-8")  # a file name may hold what UTF-8 cannot
+    return page.lstrip().encode("utf-8", "replace").decode("utf-8")  # a file name may hold what UTF-8 cannot
 
 
 def show(value: Cell) -> str:

@@ -64,7 +64,7 @@ def learning_section(history: Sequence[LogRow]) -> Section:
     caption = [f"{count(last.step, 'optimisation step')} in {duration(last.seconds)}. Loss: mean over the training "
                "patches since the entry before."]
     if best is None:
-        caption.append("No image was held out, so there is no validation score.")
+        caption.append("There is no validation score: no image was held out, or training stopped before the first.")
         alt = "Training loss over optimisation steps."
     else:
         caption.append("Validation Dice: mean over all classes, background included, pooled over the pixels of the "
@@ -82,8 +82,8 @@ def interval_note(evaluation: Mapping[str, Any], metric: str) -> str:
         return f"over {images}, no interval"
     limits = f"{show(interval['low'])} to {show(interval['high'])}"
     if interval["kind"] == RANGE:
-        return f"range {limits} over {images}, too few for an interval"
-    return f"{interval['kind']} interval {limits}, over {images}"
+        return f"{limits} is the range of {images}, too few for an interval"
+    return f"{limits} ({interval['kind']}, {images})"
 
 
 def class_table(evaluation: Mapping[str, Any]) -> Table:
@@ -115,8 +115,8 @@ def per_image_section(evaluation: Mapping[str, Any]) -> Section:
     names, values = [str(r["name"]) for r in rows], [r["dice"] for r in rows]
     images = count(len(rows), "image")
     figure = chart(per_image_scores(names, values, "Dice"), f"Dice of each of {images}, lowest first.",
-                   f"Dice of {images}, lowest first, each the mean over its classes other than background; the line is the "
-                   "mean over these images.")
+                   f"Dice of {images}, lowest first, each the mean over its classes other than background; the line is "
+                   "the mean over these images.")
     return Section("Each image", (figure, folded(per_image_table(evaluation), "images with all their scores")))
 
 
@@ -158,7 +158,9 @@ def class_names(legend: Legend) -> str:
 def _limits(interval: Mapping[str, Any]) -> str | None:
     """What the two ends of an interval are."""
     kind = interval.get("kind")
-    return None if kind is None or interval.get("low") is None else "lowest and highest image" if kind == RANGE else str(kind)
+    if kind is None or interval.get("low") is None:
+        return None
+    return "lowest and highest image" if kind == RANGE else str(kind)
 
 
 def _get(table: Mapping[str, Any], value: str, metric: str) -> float | None:

@@ -12,8 +12,8 @@ from biomask.reports.examples import Example
 from biomask.reports.html import Block, Headline, KeyValues, Paragraph, Section, Table, render
 from biomask.reports.parts import class_names, count, duration, examples_section, folded
 
-UNJUDGED = ("No truth was compared here, so nothing on this page says how right the masks are. Look at the outlines, and "
-            "score some images with 'biomask evaluate'.")
+UNJUDGED = ("No truth was compared here, so nothing on this page says how right the masks are. Look at the outlines, "
+            "and score some images with 'biomask evaluate'.")
 
 
 def prediction_report(record: Mapping[str, Any], examples: Sequence[Example]) -> str:

@@ -8,13 +8,21 @@ from typing import TYPE_CHECKING
 from biomask.labels import Legend
 from biomask.reports.examples import Example
 from biomask.reports.html import Code, Headline, KeyValues, Section, Table, render
-from biomask.reports.parts import SELECTED, class_names, count, duration, examples_section, learning_section, settings_section
+from biomask.reports.parts import (
+    SELECTED,
+    class_names,
+    count,
+    duration,
+    examples_section,
+    learning_section,
+    settings_section,
+)
 
 if TYPE_CHECKING:
     from biomask.checkpoint import ModelHeader
     from biomask.training.resume import LogRow
 
-_NO_VALIDATION = "no image was held out"
+_NO_VALIDATION = "no image was held out, or training stopped before the first validation"
 
 
 def training_report(header: ModelHeader, history: Sequence[LogRow], *, facts: Mapping[str, str],
@@ -26,7 +34,7 @@ def training_report(header: ModelHeader, history: Sequence[LogRow], *, facts: Ma
     sections = (
         Section("", (_headline(header, history), *_scores(header))),
         learning_section(history),
-        examples_section(examples, over="the images held out for validation, " + SELECTED),
+        examples_section(examples, over="the images held out for validation, by which the weights were chosen"),
         Section("Data", (KeyValues(data_facts(header)), *_hashes(header))),
         settings_section(header.recipe, facts),
     )

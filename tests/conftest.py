@@ -1,0 +1,147 @@
+"""Fixtures that all tests share."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+if "PYTEST_XDIST_WORKER" in os.environ:  # one thread a worker: the workers share the cores
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+#: The smallest U-Net that still pools, skips and normalises.
+TINY = ("network.options.width=2", "network.options.depth=1", "network.options.norm=batch")
+
+
+@pytest.fixture(scope="session")
+def data_root() -> Path:
+    """The folder of real data; skips where it is missing."""
+    root = Path(os.environ.get("BIOMASK_DATA") or Path(__file__).parents[2] / "shared" / "data")
+    if not root.is_dir():
+        pytest.skip(f"real data are not in {root}: set BIOMASK_DATA to the folder that has them")
+    return root
+
+
+def draw_truth(index: int, size: tuple[int, ...], classes: tuple[int, ...]) -> np.ndarray:
+    """Class positions 0..K-1 (*size): bands along the last axis, every class there, another place in every image."""
+    along = (np.arange(size[-1]) + 3 * index) % size[-1]
+    return np.broadcast_to(along * len(classes) // size[-1], size).copy()
+
+
+@pytest.fixture(scope="session")
+def make_dataset() -> Callable[..., Path]:
+    """make_dataset(folder, n=4, size=(48, 48), classes=(0, 255), channels=1, volume=False) → folder.
+
+    Writes images/ and masks/ named im_00, im_01, …: PNG, or TIFF for volumes, which get 8 slices of `size`. The grey
+    value tells the class, so that a few steps learn it.
+    """
+    import tifffile
+
+    from biomask.io.files import write_picture
+
+    def make(folder: Path, n: int = 4, size: tuple[int, int] = (48, 48), classes: tuple[int, ...] = (0, 255),
+             channels: int = 1, volume: bool = False) -> Path:
+        shape = (8, *size) if volume else size
+        for index in range(n):
+            rng = np.random.default_rng(index)
+            truth = draw_truth(index, shape, classes)
+            grey = 40 + 160 * truth / max(1, len(classes) - 1)
+            image = np.stack([np.clip(grey + rng.normal(0, 6, shape), 0, 255) for _ in range(channels)]).astype(np.uint8)
+            mask = np.asarray(classes, np.min_scalar_type(max(classes)))[truth]
+            name = f"im_{index:02d}"
+            if volume:
+                for sub, array, axes in (("images", image.swapaxes(0, 1) if channels > 1 else image[0],
+                                          "ZCYX" if channels > 1 else "ZYX"), ("masks", mask, "ZYX")):
+                    (folder / sub).mkdir(parents=True, exist_ok=True)
+                    tifffile.imwrite(folder / sub / f"{name}.tif", array, imagej=True, metadata={"axes": axes})
+            else:
+                write_picture(folder / "images" / f"{name}.png", image[0] if channels == 1 else image)
+                write_picture(folder / "masks" / f"{name}.png", mask)
+        return folder
+
+    return make
+
+
+def _train(folder: Path, data: Path, *settings: str) -> Path:
+    from biomask import api
+
+    options = api.TrainOptions(settings=(*TINY, "training.batch=2", *settings), steps=3, seed=0, device="cpu")
+    return api.train(data, folder, options).model
+
+
+@pytest.fixture(scope="session")
+def tiny_data(tmp_path_factory: pytest.TempPathFactory, make_dataset: Callable[..., Path]) -> Path:
+    """The data folder of `tiny_model`: 4 images of 48 x 48 with values 0 and 255. Read it, don't write to it."""
+    return make_dataset(tmp_path_factory.mktemp("tiny") / "data")
+
+
+@pytest.fixture(scope="session")
+def tiny_model(tmp_path_factory: pytest.TempPathFactory, tiny_data: Path) -> Path:
+    """A model folder after 3 steps: 1 channel, classes 0 and 255. Read it, don't write to it."""
+    return _train(tmp_path_factory.mktemp("tiny") / "model", tiny_data)
+
+
+@pytest.fixture(scope="session")
+def tiny_model_3d(tmp_path_factory: pytest.TempPathFactory, make_dataset: Callable[..., Path]) -> Path:
+    """The same for volumes of 8 x 16 x 16."""
+    folder = tmp_path_factory.mktemp("tiny3d")
+    return _train(folder / "model", make_dataset(folder / "data", size=(16, 16), volume=True))
+
+
+@pytest.fixture(scope="session")
+def run_cli() -> Callable[..., subprocess.CompletedProcess[str]]:
+    """run_cli(*arguments) runs `python -m biomask …` in a process of its own."""
+
+    def run(*arguments: object, cwd: Path | None = None) -> subprocess.CompletedProcess[str]:
+        return subprocess.run([sys.executable, "-m", "biomask", *map(str, arguments)], capture_output=True, text=True,
+                              encoding="utf-8", timeout=120, cwd=cwd, env={**os.environ, "OMP_NUM_THREADS": "1"})
+
+    return run
+
+
+@pytest.fixture
+def time_limit() -> Callable[[float], object]:
+    """`with time_limit(seconds):` fails the test, rather than the whole run, where something hangs."""
+
+    @contextmanager
+    def limit(seconds: float) -> Iterator[None]:
+        if not hasattr(signal, "setitimer"):  # Windows: no limit
+            yield
+            return
+
+        def expired(number: int, frame: object) -> None:
+            pytest.fail(f"still running after {seconds} s")
+
+        before = signal.signal(signal.SIGALRM, expired)
+        signal.setitimer(signal.ITIMER_REAL, seconds)
+        try:
+            yield
+        finally:
+            signal.setitimer(signal.ITIMER_REAL, 0)
+            signal.signal(signal.SIGALRM, before)
+
+    return limit
+
+
+@pytest.fixture
+def full_disk(tmp_path: Path) -> Iterator[Path]:
+    """A folder on a disk of 64 kB; skips where mounting one is not permitted."""
+    folder = tmp_path / "disk"
+    folder.mkdir()
+    try:
+        mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=64k", "tmpfs", str(folder)], capture_output=True)
+    except OSError:
+        pytest.skip("this machine has no mount command")
+    if mounted.returncode:
+        pytest.skip("mounting a tmpfs is not permitted here")
+    try:
+        yield folder
+    finally:
+        subprocess.run(["umount", str(folder)], check=True)
