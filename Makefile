@@ -20,13 +20,13 @@ demo: install
 	$(BIN)/biomask demo
 
 test: install
-	$(BIN)/python -m pytest -n 2 --dist worksteal
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist worksteal
 
 check: install
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
-	$(BIN)/python -m pytest -n 2 -m "not slow" -q
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 -m "not slow" -q
 
 bench: install
 	$(BIN)/python benchmarks/isbi2012.py

@@ -28,7 +28,8 @@ def test_the_demo_shows_a_task_that_thresholds_do_not_solve(tmp_path):
 
 def test_a_folder_of_others_is_not_taken(tmp_path):
     (tmp_path / "precious.txt").write_text("mine")
-    run = subprocess.run([sys.executable, "-m", "biomask", "demo", "-o", str(tmp_path)], capture_output=True, text=True, check=False)
+    command = [sys.executable, "-m", "biomask", "demo", "-o", str(tmp_path)]
+    run = subprocess.run(command, capture_output=True, text=True, check=False)
     assert run.returncode == 2
     assert "was not made by biomask demo" in run.stderr
     assert [p.name for p in tmp_path.iterdir()] == ["precious.txt"]

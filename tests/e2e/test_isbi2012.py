@@ -22,7 +22,8 @@ def test_membranes_are_learnt_predicted_and_scored(data_root, tmp_path):
     result = api.train(tmp_path / "train", tmp_path / "model",
                        api.TrainOptions(steps=80, settings=("network.options.width=16", "training.validations=2")))
     assert result.validation_dice is not None
-    api.predict(tmp_path / "model", tmp_path / "test" / "images", tmp_path / "out", api.PredictOptions(tile=256, probabilities=True))
+    options = api.PredictOptions(tile=256, probabilities=True)
+    api.predict(tmp_path / "model", tmp_path / "test" / "images", tmp_path / "out", options)
     evaluation = api.evaluate(tmp_path / "out", tmp_path / "test")
     assert evaluation["n_images"] == 6
     assert evaluation["per_class"]["0"]["dice"] > 0.65  # membranes

@@ -18,6 +18,10 @@ from biomask.io.files import write_picture
 TINY = ["--set", "network.options.width=4", "--set", "network.options.depth=2", "--set", "training.patch=[48, 48]"]
 
 
+#: The launcher behind `torchrun`.
+TWO = ("torch.distributed.run", "--nproc-per-node", "2", "-m")
+
+
 @pytest.fixture(scope="module")
 def data(tmp_path_factory) -> Path:
     folder = tmp_path_factory.mktemp("cells")
@@ -44,6 +48,10 @@ def state_of(model: Path) -> dict[str, np.ndarray]:
     return load_file(model / "resume" / "state.safetensors")
 
 
+def written(path: Path) -> int:
+    return path.stat().st_mtime_ns if path.exists() else 0
+
+
 def assert_identical(a: Path, b: Path) -> None:
     assert (a / "model.safetensors").read_bytes() == (b / "model.safetensors").read_bytes()
     left, right = state_of(a), state_of(b)
@@ -64,8 +72,8 @@ def test_killed_at_random_steps_and_resumed_equals_uninterrupted_bit_for_bit(dat
     for _ in range(12):
         process = start(data, tmp_path / "killed", *options)
         state, last = tmp_path / "killed" / "resume" / "state.safetensors", time.monotonic()
-        before = state.stat().st_mtime_ns if state.exists() else 0
-        while process.poll() is None and time.monotonic() - last < 60 and (not state.exists() or state.stat().st_mtime_ns == before):
+        before = written(state)
+        while process.poll() is None and time.monotonic() - last < 60 and written(state) == before:
             time.sleep(0.005)
         time.sleep(draw.uniform(0, 0.4))
         process.send_signal(signal.SIGKILL)
@@ -92,8 +100,8 @@ def test_a_signal_leaves_a_usable_model_and_the_run_goes_on_bit_for_bit(data, tm
     assert code == 3
     assert f"by {number.name} at step" in output
     assert "run the same command again" in output
-    predicted = subprocess.run([sys.executable, "-m", "biomask", "predict", str(out), str(data / "images"), "-o", str(tmp_path / "p")],
-                               capture_output=True, text=True, check=False)
+    command = [sys.executable, "-m", "biomask", "predict", str(out), str(data / "images"), "-o", str(tmp_path / "p")]
+    predicted = subprocess.run(command, capture_output=True, text=True, check=False)
     assert predicted.returncode == 0, predicted.stderr
     code, output = finish(start(data, out, *options))
     assert code == 0
@@ -109,7 +117,7 @@ def test_two_processes_equal_one(data, tmp_path, optimizer, steps):
     options = ("--steps", steps, "--set", "training.precision=float32", "--set", "training.validations=2",
                "--set", f"training.optimizer={optimizer}")
     assert finish(start(data, tmp_path / "one", *options))[0] == 0
-    code, output = finish(start(data, tmp_path / "two", *options, launcher=("torch.distributed.run", "--nproc-per-node", "2", "-m")))
+    code, output = finish(start(data, tmp_path / "two", *options, launcher=TWO))
     assert code == 0, output
     assert "x 2 processes" in output
     one, two = state_of(tmp_path / "one"), state_of(tmp_path / "two")
@@ -128,7 +136,7 @@ def test_two_processes_equal_one(data, tmp_path, optimizer, steps):
 @pytest.mark.slow
 def test_a_batch_that_cannot_be_shared_out_is_refused(data, tmp_path):
     process = start(data, tmp_path / "m", "--steps", "2", "--set", "training.batch=3",
-                    launcher=("torch.distributed.run", "--nproc-per-node", "2", "-m"))
+                    launcher=TWO)
     _, output = process.communicate(timeout=300)  # the launcher shows a traceback of its own
     assert process.returncode != 0
     assert "--set training.batch=4" in output

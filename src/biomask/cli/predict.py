@@ -16,7 +16,8 @@ def predict(
     model: Annotated[Path, typer.Argument(help="Model folder, or its model.safetensors alone.")],
     images: Annotated[Path, typer.Argument(help="An image, or a folder of images of any size.")],
     out: Annotated[Path, typer.Option("--out", "-o", help="Results: masks/, outlines/, run.json, report.html.")],
-    probabilities: Annotated[bool, typer.Option("--probabilities", help="Also write probabilities/ (float32, all classes).")] = False,
+    probabilities: Annotated[bool, typer.Option(
+        "--probabilities", help="Also write probabilities/ (float32, all classes).")] = False,
     tile: Annotated[str | None, typer.Option(
         help="Pixels kept a tile, whole, or auto (by memory). Tiled equals untiled. Default: the recipe's, auto.")] = None,
     memory: Annotated[str | None, typer.Option(help="Bound on the memory used, e.g. 2GB. Default: half of what is free.")] = None,

@@ -117,19 +117,33 @@ def _channel_names(file: TiffFile, array: npt.NDArray[Any]) -> tuple[str, ...]:
 
 
 def write_mask(path: Path, values: npt.NDArray[Any], legend: Legend, spacing: Mapping[str, float] | None = None) -> None:
-    """Class values (Y, X) or (Z, Y, X) with a visible colour map where the dtype can have one, and spacing.
+    """Class values (Y, X) or (Z, Y, X), with spacing and a visible colour map where the dtype can have one.
 
-    uint8 and uint16 are written as palette images: indices are the values, colours the legend's.
+    A plane is a palette image, which every viewer shows in the legend's colours. A uint8 volume is an ImageJ hyperstack
+    with the legend as its look-up table, since only that format keeps the distance of slices.
     """
     import tifffile
 
-    options: dict[str, Any] = {"compression": "zlib", "bigtiff": values.nbytes > BIGTIFF}
+    options: dict[str, Any] = {"compression": "zlib", "metadata": {"axes": "ZYX"[-values.ndim:]}, **_resolution(spacing)}
+    if values.ndim == 3 and values.dtype == np.uint8 and values.nbytes <= BIGTIFF:
+        table = _colours(legend, 256)
+        options["metadata"] |= {"LUTs": [(table // 257).astype(np.uint8)], "unit": "um" if spacing else "pixel"}
+        if spacing:
+            options |= {"resolution": (1 / spacing["x"], 1 / spacing["y"]), "resolutionunit": "NONE"}
+            options["metadata"]["spacing"] = spacing["z"]
+        tifffile.imwrite(path, values, imagej=True, **options)
+        return
     if values.dtype in (np.uint8, np.uint16):
-        colours = np.zeros((3, 2 ** (8 * values.dtype.itemsize)), np.uint16)
-        for entry in legend:
-            colours[:, entry.value] = np.asarray(entry.colour, np.uint16) * 257
-        options |= {"photometric": "palette", "colormap": colours}
-    tifffile.imwrite(path, values, metadata={"axes": "ZYX"[-values.ndim:]}, **options, **_resolution(spacing))
+        options |= {"photometric": "palette", "colormap": _colours(legend, 2 ** (8 * values.dtype.itemsize))}
+    tifffile.imwrite(path, values, bigtiff=values.nbytes > BIGTIFF, **options)
+
+
+def _colours(legend: Legend, size: int) -> npt.NDArray[np.uint16]:
+    """uint16 (3, size): each class value's colour, black elsewhere."""
+    colours = np.zeros((3, size), np.uint16)
+    for entry in legend:
+        colours[:, entry.value] = np.asarray(entry.colour, np.uint16) * 257
+    return colours
 
 
 def write_channels(path: Path, array: npt.NDArray[Any], axes: str, spacing: Mapping[str, float] | None = None,

@@ -41,8 +41,9 @@ def demo_report(*, header: ModelHeader, history: Sequence[LogRow], evaluation: M
     examples: some of these images. facts: what else is worth knowing.
     """
     images = count(int(evaluation["n_images"]), "held-out image")
+    strip = typical_strip(examples)
     sections = (
-        Section("", (_headline(header, history, evaluation), *_typical(examples))),
+        Section("", (_headline(header, history, evaluation), *((strip,) if strip else ()))),
         _comparison(evaluation, baselines),
         Section("Scores", (Paragraph(f"{over(evaluation)} {HOW}"), summary_table(evaluation),
                            class_table(evaluation))),
@@ -63,18 +64,18 @@ def _headline(header: ModelHeader, history: Sequence[LogRow], evaluation: Mappin
                      ("training time", time, f"{count(header.step, 'step')} behind these weights")))
 
 
-def _typical(examples: Sequence[Example]) -> tuple[Figure, ...]:
-    """The example in the middle, so that the first picture does not flatter."""
+def typical_strip(examples: Sequence[Example]) -> Figure | None:
+    """The example in the middle, so that the first picture does not flatter: its panels in one PNG."""
     example = typical(examples)
     if example is None:
-        return ()
+        return None
     drawn = panels(example)
     captions = ", ".join(caption for caption, _ in drawn)
     strip = side_by_side([rgb for _, rgb in drawn])
-    return (Figure(picture(strip, LONGEST * len(drawn)), "image/png", f"{example.name}: {captions}",
-                   f"{example.name}, Dice {show(example.score)}: the middle one by Dice of "
-                   f"{count(len(examples), 'example')}. From left to right: {captions}. "
-                   "The colours are explained under Examples."),)
+    return Figure(picture(strip, LONGEST * len(drawn)), "image/png", f"{example.name}: {captions}",
+                  f"{example.name}, Dice {show(example.score)}: the middle one by Dice of "
+                  f"{count(len(examples), 'example')}. From left to right: {captions}. "
+                  "The colours are explained under Examples.")
 
 
 def _comparison(evaluation: Mapping[str, Any], baselines: Mapping[str, float]) -> Section:

@@ -15,11 +15,11 @@ from biomask.checkpoint import Model, load_model
 from biomask.data.pairing import IMAGE_FOLDERS, index
 from biomask.evaluation.evaluate import find_cases
 from biomask.io import read_image, read_label_values, relative_stem
-from biomask.io.files import write_text
+from biomask.io.files import write_text, writing
 from biomask.labels import Legend
 from biomask.metrics import confusion_matrix, mean, overlap
 from biomask.prediction.overlap_tile import predict_array
-from biomask.reports.demo import demo_report
+from biomask.reports.demo import demo_report, typical_strip
 from biomask.reports.evaluation import evaluation_report
 from biomask.reports.examples import MOST_EXAMPLES, Example
 from biomask.reports.prediction import prediction_report
@@ -72,12 +72,17 @@ def write_evaluation_report(path: Path, evaluation: Mapping[str, Any]) -> Path:
 
 
 def write_demo_report(out: Path, evaluation: Mapping[str, Any], comparison: Mapping[str, float], *, seconds: float) -> Path:
-    """`report.html` of the demo."""
+    """`report.html` of the demo, and its first picture as `example.png`."""
     header = load_model(out / "model").header
     facts = {"images": f"{len(header.data_hashes) // 2} synthetic ones to train on, {evaluation['n_images']} held out",
              "time": f"{seconds / 60:.1f} minutes for everything"}
+    examples = evaluation_examples(evaluation)
+    strip = typical_strip(examples)
+    if strip is not None:
+        with writing(out / "example.png") as temporary:
+            temporary.write_bytes(strip.data)
     return _write(out, demo_report(header=header, history=read_log(out / "model" / "log.csv"), evaluation=evaluation,
-                                   baselines=comparison, examples=evaluation_examples(evaluation), facts=facts))
+                                   baselines=comparison, examples=examples, facts=facts))
 
 
 def evaluation_examples(evaluation: Mapping[str, Any]) -> list[Example]:
