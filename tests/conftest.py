@@ -97,11 +97,12 @@ def tiny_model_3d(tmp_path_factory: pytest.TempPathFactory, make_dataset: Callab
 
 @pytest.fixture(scope="session")
 def run_cli() -> Callable[..., subprocess.CompletedProcess[str]]:
-    """run_cli(*arguments) runs `python -m biomask …` in a process of its own."""
+    """run_cli(*arguments, cwd=None, encoding="utf-8") runs `python -m biomask …` in a process of its own."""
 
-    def run(*arguments: object, cwd: Path | None = None) -> subprocess.CompletedProcess[str]:
+    def run(*arguments: object, cwd: Path | None = None, encoding: str = "utf-8") -> subprocess.CompletedProcess[str]:
+        environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONIOENCODING": encoding}
         return subprocess.run([sys.executable, "-m", "biomask", *map(str, arguments)], capture_output=True, text=True,
-                              encoding="utf-8", timeout=120, cwd=cwd, env={**os.environ, "OMP_NUM_THREADS": "1"})
+                              encoding=encoding, timeout=120, cwd=cwd, env=environment)
 
     return run
 
