@@ -11,15 +11,15 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 from torch import Tensor, nn
 
 import biomask
 from biomask.errors import BiomaskError, MissingPathError, ModelFileError, UsageError
-from biomask.io.files import writing
+from biomask.io.tensors import save_tensors
 from biomask.labels import LabelKind, Legend
 from biomask.models import MODELS
 from biomask.recipe import Recipe, explain
@@ -27,6 +27,9 @@ from biomask.transforms import Normalization, normalization_of
 
 SCHEMA_VERSION = 1
 MODEL_FILE = "model.safetensors"
+
+#: Of weights and counters, in safetensors' names.
+DTYPES = {"F64", "F32", "F16", "BF16", "I64"}
 
 #: More parameters than this in a header are taken for an attack or an accident.
 MOST_PARAMETERS = 2_000_000_000
@@ -40,10 +43,11 @@ class ModelHeader(BaseModel):
     schema_version: int = SCHEMA_VERSION
     biomask_version: str = biomask.__version__
     recipe: Recipe
-    in_channels: int
-    spatial_dims: int
+    in_channels: int = Field(ge=1, le=MOST_PARAMETERS)
+    spatial_dims: Literal[2, 3]
     kind: LabelKind
     legend: list[dict[str, Any]]
+    """As `Legend.to_json` gives it."""
     spacing: dict[str, float] | None = None
     """µm per pixel of the training images."""
     channel_names: tuple[str, ...] = ()
@@ -57,6 +61,14 @@ class ModelHeader(BaseModel):
     """Optimisation steps behind these weights."""
     data_hashes: dict[str, str] = {}
     """SHA-256 of every training file."""
+
+    @field_validator("legend")
+    @classmethod
+    def _is_a_legend(cls, entries: list[dict[str, Any]]) -> list[dict[str, Any]]:
+        try:
+            return Legend.from_json(entries).to_json()
+        except (BiomaskError, KeyError, TypeError, ValueError, OverflowError) as error:
+            raise ValueError(f"is no legend ({error})") from error
 
 
 @dataclass(frozen=True)
@@ -86,17 +98,15 @@ def build_network(recipe: Recipe, *, in_channels: int, classes: int, spatial_dim
         raise UsageError(f"no network is called {name!r}", fix=f"there are {', '.join(MODELS)}")
     try:
         return MODELS[name](in_channels, classes, spatial_dims=spatial_dims, **options)
-    except TypeError as error:
+    except BiomaskError:
+        raise
+    except (TypeError, ValueError, KeyError, ArithmeticError) as error:
         raise UsageError(f"network {name!r} with {options}: {error}", fix="see the arguments of its constructor") from error
 
 
 def save_model(path: Path, tensors: Mapping[str, Tensor], header: ModelHeader) -> None:
     """Write a model file, whole or not at all."""
-    from safetensors.torch import save_file
-
-    with writing(path) as temporary:
-        save_file({k: v.detach().cpu().contiguous() for k, v in tensors.items()}, temporary,
-                  metadata={"biomask": header.model_dump_json()})
+    save_tensors(path, tensors, {"biomask": header.model_dump_json()})
 
 
 def load_model(path: str | Path) -> Model:
@@ -114,9 +124,15 @@ def load_model(path: str | Path) -> Model:
     try:
         with safe_open(file, framework="pt") as opened:
             header = _header((opened.metadata() or {}).get("biomask"), file)
-            network = _empty_network(header, {k: tuple(opened.get_slice(k).get_shape()) for k in opened.keys()}, file)  # noqa: SIM118
-            network.load_state_dict({k: opened.get_tensor(k) for k in opened.keys()}, assign=True)  # noqa: SIM118
-    except (SafetensorError, OSError, ValueError, RuntimeError) as error:
+            slices = {k: opened.get_slice(k) for k in opened.keys()}  # noqa: SIM118  not a dict
+            strange = sorted({s.get_dtype() for s in slices.values()} - DTYPES)
+            if strange:
+                raise ModelFileError(f"holds tensors of dtype {', '.join(strange)}, which are no weights", where=file)
+            network = _empty_network(header, {k: tuple(s.get_shape()) for k, s in slices.items()}, file)
+            network.load_state_dict({k: opened.get_tensor(k) for k in slices}, assign=True)
+    except BiomaskError:
+        raise
+    except (SafetensorError, OSError, ValueError, TypeError, RuntimeError) as error:
         raise ModelFileError(f"cannot be opened as a model ({error})", where=file) from error
     return Model(network.float().eval(), header, file)
 
@@ -127,13 +143,14 @@ def _header(text: str | None, file: Path) -> ModelHeader:
                              fix="give a model that 'biomask train' wrote")
     try:
         content = json.loads(text)
-        if content.get("schema_version", 0) > SCHEMA_VERSION:
+        version = content.get("schema_version")
+        if isinstance(version, int) and version > SCHEMA_VERSION:
             raise ModelFileError(f"was written by biomask {content.get('biomask_version')}, this is {biomask.__version__}",
                                  where=file, fix="update biomask")
         return ModelHeader.model_validate(content)
     except ValidationError as error:
         raise ModelFileError(f"has a header that does not fit ({explain(error)})", where=file) from error
-    except (json.JSONDecodeError, AttributeError) as error:
+    except (ValueError, AttributeError, RecursionError) as error:
         raise ModelFileError(f"has a header that is not JSON ({error})", where=file) from error
 
 

@@ -25,7 +25,10 @@ def choose_device(name: str) -> torch.device:
     if not present:
         raise InputError(f"this machine, or this build of torch {torch.__version__}, has no {kind}",
                          where=f"--device {name}", fix="use --device auto or --device cpu")
-    return torch.device(name)
+    try:
+        return torch.device(name)
+    except RuntimeError as error:
+        raise UsageError(f"--device {name!r} is no device", fix=f"one of {', '.join(DEVICES)}, cuda:0, cuda:1, …") from error
 
 
 def describe_device(device: torch.device) -> str:

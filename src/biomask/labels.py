@@ -95,7 +95,7 @@ class Legend:
         return position.astype(np.int64)
 
     def values_of(self, ids: npt.NDArray[Any]) -> npt.NDArray[Any]:
-        """Values on disk for class ids, in the smallest unsigned dtype (int32 if a value is negative)."""
+        """Values on disk for class ids, in the smallest unsigned dtype (int32 if one is negative)."""
         out = np.empty(ids.shape, self.dtype)
         for position, value in enumerate(self.values):  # indexing would make an int64 copy of a large image
             out[ids == position] = value
@@ -105,7 +105,9 @@ class Legend:
     def dtype(self) -> npt.DTypeLike:
         """The dtype that holds every value on disk."""
         low, high = self.values[0], self.values[-1]
-        return np.int32 if low < 0 else np.uint8 if high < 256 else np.uint16 if high < 65536 else np.int32
+        if low < 0:
+            return np.int32
+        return np.uint8 if high < 2**8 else np.uint16 if high < 2**16 else np.uint32
 
 
 @dataclass(frozen=True)

@@ -5,16 +5,23 @@ from __future__ import annotations
 import difflib
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, JsonValue, ValidationError, model_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, JsonValue, ValidationError, model_validator
 
 from biomask.errors import InputError, MissingPathError, UsageError
 from biomask.labels import LabelKind
 
 
+Pixels = Annotated[int, Field(ge=1)]
+Micrometres = Annotated[float, Field(gt=0)]
+Weight = Annotated[float, Field(ge=0)]
+#: A channel by name or by number.
+Channel = Annotated[str, BeforeValidator(lambda v: str(v) if isinstance(v, int) else v)]
+
+
 class _Settings(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid", validate_default=True)
+    model_config = ConfigDict(frozen=True, extra="forbid", validate_default=True, allow_inf_nan=False)
 
 
 class NetworkSettings(_Settings):
@@ -31,8 +38,8 @@ class DataSettings(_Settings):
     kind: LabelKind | None = Field(None, description="kind of labels; none = inferred, with the reason printed")
     ignore: int | None = Field(None, description="label value of pixels where nothing is known")
     legend: dict[int, str] | None = Field(None, description="value: name; none = the values found")
-    channels: tuple[str, ...] | None = Field(None, description="channels used, by name or number; none = all")
-    spacing: dict[str, float] | None = Field(None, description="µm per pixel to resample to; none = as it is")
+    channels: tuple[Channel, ...] | None = Field(None, description="channels used, by name or number; none = all")
+    spacing: dict[str, Micrometres] | None = Field(None, description="µm per pixel to resample to; none = as it is")
     validation_share: float = Field(0.15, ge=0, lt=1, description="share of the images held out to choose the best")
 
 
@@ -62,7 +69,7 @@ class LossSettings(_Settings):
 
     cross_entropy: float = Field(1.0, ge=0, description="weight of the softmax cross-entropy")
     dice: float = Field(1.0, ge=0, description="weight of the soft Dice loss")
-    class_weights: tuple[float, ...] | None = Field(None, description="weight of each class in the cross-entropy")
+    class_weights: tuple[Weight, ...] | None = Field(None, description="weight of each class in the cross-entropy")
 
     @model_validator(mode="after")
     def _something(self) -> LossSettings:
@@ -76,9 +83,9 @@ class TrainingSettings(_Settings):
 
     steps: int | None = Field(None, ge=1, description="budget in optimisation steps")
     minutes: float | None = Field(None, gt=0, description="budget in wall time, validation included")
-    seed: int = Field(0, ge=0, description="every random choice follows from it")
+    seed: int = Field(0, ge=0, le=2**63 - 1, description="every random choice follows from it")
     batch: int = Field(4, ge=1, description="patches a step, over all devices together")
-    patch: tuple[int, ...] | None = Field(None, description="output pixels of a patch, (y, x) or (z, y, x); none = chosen")
+    patch: tuple[Pixels, ...] | None = Field(None, description="output pixels of a patch, (y, x) or (z, y, x); none = chosen")
     optimizer: Literal["adamw", "sgd"] = Field("adamw", description="adamw, or sgd with momentum")
     lr: float = Field(1e-3, gt=0, description="highest learning rate")
     momentum: float = Field(0.99, ge=0, lt=1, description="of sgd")
@@ -100,7 +107,7 @@ class TrainingSettings(_Settings):
 class PredictionSettings(_Settings):
     """How the trained network is applied unless the command says otherwise."""
 
-    tile: int | Literal["whole", "auto"] = Field("auto", description="pixels kept a tile, whole, or auto = by memory")
+    tile: Pixels | Literal["whole", "auto"] = Field("auto", description="pixels kept a tile, whole, or auto = by memory")
 
 
 class Recipe(_Settings):

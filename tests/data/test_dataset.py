@@ -30,7 +30,7 @@ def opened_or_refused(folder: Path, because: str, **settings: object) -> Dataset
 def write(folder: Path, masks: list[np.ndarray], channels: int = 1) -> Path:
     """A data folder with these masks; each image shows its mask."""
     for i, mask in enumerate(masks):
-        grey = (mask * 37 % 256).astype(np.uint8)
+        grey = (mask.astype(int) * 37 % 256).astype(np.uint8)
         write_picture(folder / "images" / f"{i:02d}.png", grey if channels == 1 else np.stack([grey] * channels))
         (folder / "masks").mkdir(parents=True, exist_ok=True)
         tifffile.imwrite(folder / "masks" / f"{i:02d}.tif", mask)

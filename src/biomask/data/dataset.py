@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections import Counter, OrderedDict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from biomask.data.pairing import Pair, find_pairs
-from biomask.errors import BiomaskError, LabelsError, ManyErrors, ReadError
+from biomask.errors import BiomaskError, LabelsError, ManyErrors, ReadError, UsageError
 from biomask.image import Image
 from biomask.io import read_image, read_label_values
 from biomask.labels import LabelKind, Labels, Legend
@@ -24,8 +24,17 @@ from biomask.transforms.normalize import apply
 if TYPE_CHECKING:
     from biomask.recipe import DataSettings
 
-#: More distinct values than this are taken for something else than classes.
+#: More values than this are taken for something else than classes, unless told.
 MOST_CLASSES = 64
+
+#: Class ids are held in 8 bits.
+MOST_VALUES = 256
+
+#: More values in one image are no labels at all.
+MOST_IDS = 4096
+
+#: Values over pieces from which on values count as one piece each; a few objects may be cut.
+ONE_PIECE = 0.9
 
 
 @dataclass(frozen=True)
@@ -119,8 +128,12 @@ def open_dataset(folder: str | Path, settings: DataSettings, normalization: Norm
                  progress: Progress | None = None) -> Dataset:
     """Pair, read and check every file of a data folder once.
 
-    Raises ManyErrors listing every bad file, or LabelsError when the labels are not of a kind that can be trained.
+    Raises ManyErrors listing every bad file, LabelsError when the labels are not of a kind that can be trained, and
+    UsageError for settings that are not followed yet.
     """
+    for key in ("channels", "spacing"):
+        if getattr(settings, key) is not None:
+            raise UsageError(f"data.{key} is not followed yet", fix=f"leave data.{key} out and prepare the images alike")
     pairs = find_pairs(folder)
     facts = _survey(pairs, settings, progress or Silent())
     values = [v for v in facts.class_pixels if v != settings.ignore]
@@ -130,71 +143,121 @@ def open_dataset(folder: str | Path, settings: DataSettings, normalization: Norm
     if len(values) < 2:
         raise LabelsError(f"the only label value is {values}: there is nothing to tell apart", where=folder,
                           fix="a mask has at least two values, e.g. 0 for background and 255 for the object")
-    return Dataset(pairs, facts, Legend.of_values(values, settings.legend), settings.ignore, normalization)
+    if len(values) > MOST_VALUES:
+        raise LabelsError(f"{len(values)} values are too many for classes, of which there can be {MOST_VALUES}", where=folder)
+    strangers = sorted(set(values) - set(settings.legend)) if settings.legend else []
+    if strangers:
+        raise LabelsError(f"values {strangers[:10]} are not in data.legend {sorted(settings.legend or {})}", where=folder,
+                          fix="name them in data.legend, or leave one of them out with --ignore VALUE")
+    legend = Legend.of_values([*values, *(settings.legend or {})], settings.legend)
+    return Dataset(pairs, facts, legend, settings.ignore, normalization)
+
+
+@dataclass(frozen=True)
+class _Inspected:
+    """What is kept of a pair: its facts, not its pixels."""
+
+    pair: Pair
+    image: Image
+    counts: dict[int, int]
+    """Label value: pixels."""
+    pieces: int
+    """Connected regions of one value other than 0 and the ignored one."""
 
 
 def _survey(pairs: Sequence[Pair], settings: DataSettings, progress: Progress) -> Facts:
-    errors: list[BiomaskError] = []
-    images: list[Image] = []
-    pixels: Counter[int] = Counter()
+    bad: dict[str, list[BiomaskError]] = {}
+    good: list[_Inspected] = []
     hashes: dict[str, str] = {}
-    per_image: list[frozenset[int]] = []
     with progress.bar("reading images and masks") as bar:
         for n, pair in enumerate(pairs):
-            try:
-                image, values, counts = _inspect(pair)
+            found = _inspect(pair, settings.ignore)
+            if isinstance(found, _Inspected):
+                good.append(found)
                 hashes |= {f"{pair.name}:image": file_hash(pair.image), f"{pair.name}:labels": file_hash(pair.labels)}
-                images.append(image)
-                pixels.update(dict(zip(values, counts, strict=True)))
-                per_image.append(frozenset(values) - {0})
-            except BiomaskError as error:
-                errors.append(error)
+            else:
+                bad[pair.name] = found
             bar.update((n + 1) / len(pairs))
-    errors += _misfits(images, pairs) if not errors else []
-    if errors:
-        raise ManyErrors(f"{len(errors)} of {len(pairs)} pairs cannot be used:", errors,
+    for pair_name, error in _misfits(good):
+        bad[pair_name] = [error]
+    if bad:
+        raise ManyErrors(f"{len(bad)} of {len(pairs)} pairs cannot be used:", [e for p in pairs for e in bad.get(p.name, [])],
                          fix="mend or remove them and run the command again")
-    kind, reason = (settings.kind, "as told") if settings.kind else infer_kind(pixels, per_image)
-    first = images[0]
-    spacing = dict(first.spacing) if first.spacing and all(i.spacing for i in images) else None
-    return Facts(tuple(i.size for i in images), first.axes, first.channels, str(first.array.dtype), spacing,
+    pixels = sum((Counter(i.counts) for i in good), Counter[int]())
+    kind, reason = (settings.kind, "as told") if settings.kind else _kind_of(good, pixels, settings.ignore)
+    first = good[0].image
+    spacing = dict(first.spacing) if first.spacing and all(i.image.spacing for i in good) else None
+    return Facts(tuple(i.image.size for i in good), first.axes, first.channels, str(first.array.dtype), spacing,
                  first.channel_names, dict(sorted(pixels.items())), hashes, kind, reason)
 
 
-def _inspect(pair: Pair) -> tuple[Image, list[int], list[int]]:
-    """The image without its pixels (a view of none of them), and its label values with their counts."""
-    image, labels = read_image(pair.image), read_label_values(pair.labels)
+def _inspect(pair: Pair, ignore: int | None) -> _Inspected | list[BiomaskError]:
+    """The facts of a pair, or what is wrong with each of its files."""
+    errors: list[BiomaskError] = []
+    read: list[Image] = []
+    for reader, path in ((read_image, pair.image), (read_label_values, pair.labels)):
+        try:
+            read.append(reader(path))
+        except BiomaskError as error:
+            errors.append(error)
+    if errors:
+        return errors
+    image, labels = read
     if image.size != labels.size:
-        raise LabelsError(f"the mask has size {labels.size}, the image {image.size}", where=pair.labels,
-                          fix="export the mask at the image's full size")
+        return [LabelsError(f"the mask has size {labels.size}, the image {image.size}", where=pair.labels,
+                            fix="export the mask at the image's full size")]
     values, counts = np.unique(labels.array, return_counts=True)
-    if len(values) > 4096:
-        raise LabelsError(f"{len(values)} distinct values: a grey image rather than a mask?", where=pair.labels)
+    if len(values) > MOST_IDS:
+        return [LabelsError(f"{len(values)} distinct values: a grey image rather than a mask?", where=pair.labels)]
     hollow = np.broadcast_to(np.zeros((), image.array.dtype), image.array.shape)
-    return replace(image, array=hollow), [int(v) for v in values], [int(c) for c in counts]
+    found = {int(v): int(c) for v, c in zip(values, counts, strict=True)}
+    pieces = _pieces(labels.array[0], ignore) if len(found.keys() - {0, ignore}) > 1 else 1
+    return _Inspected(pair, replace(image, array=hollow), found, pieces)
 
 
-def _misfits(images: Sequence[Image], pairs: Sequence[Pair]) -> list[BiomaskError]:
+def _pieces(values: npt.NDArray[Any], ignore: int | None) -> int:
+    """Number of connected regions of one value, but 0 and the ignored one."""
+    from skimage.measure import label
+
+    known = values if ignore is None else np.where(values == ignore, 0, values)
+    return int(label(known.astype(np.int64), background=0, return_num=True)[1])
+
+
+def _misfits(good: Sequence[_Inspected]) -> list[tuple[str, BiomaskError]]:
     """Images whose axes or channels differ from those of the majority."""
-    usual, _ = Counter((i.axes, i.channels) for i in images).most_common(1)[0]
-    return [ReadError(f"has axes {i.axes} and {i.channels} channel(s), the others {usual[0]} and {usual[1]}", where=p.image,
-                      fix="train on images of one kind")
-            for i, p in zip(images, pairs, strict=True) if (i.axes, i.channels) != usual]
+    if not good:
+        return []
+    usual, _ = Counter((i.image.axes, i.image.channels) for i in good).most_common(1)[0]
+    return [(i.pair.name, ReadError(f"has axes {i.image.axes} and {i.image.channels} channel(s), the others {usual[0]} and {usual[1]}",
+                                    where=i.pair.image, fix="train on images of one kind"))
+            for i in good if (i.image.axes, i.image.channels) != usual]
 
 
-def infer_kind(pixels: Counter[int] | dict[int, int], per_image: Sequence[frozenset[int]]) -> tuple[LabelKind, str]:
-    """(kind, reason) from the values found; `per_image` holds each image's non-zero values.
+def _kind_of(good: Sequence[_Inspected], pixels: Counter[int], ignore: int | None) -> tuple[LabelKind, str]:
+    per_image = [frozenset(i.counts) - {0, ignore} for i in good]
+    single = sum(len(v) for v in per_image) / max(1, sum(i.pieces for i, v in zip(good, per_image, strict=True) if v))
+    return infer_kind({v: n for v, n in pixels.items() if v != ignore}, per_image, single)
 
-    Classes recur from image to image; object ids count up in each image and differ in how far they get.
+
+def infer_kind(pixels: Mapping[int, int], per_image: Sequence[frozenset[int]], single: float = 1.0) -> tuple[LabelKind, str]:
+    """(kind, reason) from the values found.
+
+    pixels: value → number of pixels. per_image: each image's values but 0. single: values of all images over their
+    connected regions, 1 where every value is one piece.
+
+    Ids that differ between images and form one piece each are instances; one image alone says so by more than 8 of them.
+    Raises LabelsError for many values in many pieces, which are neither.
     """
     values = sorted(v for v in pixels if v != 0)
     if len(values) <= 2:
         return "classes", f"the values are {sorted(pixels)}"
-    runs = [s for s in per_image if s]
-    counting = sum(s == frozenset(range(1, len(s) + 1)) for s in runs) >= 0.8 * len(runs)
-    if len(values) > MOST_CLASSES or (counting and len({len(s) for s in runs}) > 2):
-        return "instances", f"{len(values)} values, and each image has its own count of them (up to {max(values)})"
-    return "classes", f"{len(values)} values recur from image to image"
+    differ = len(set(per_image)) > 1 if len(per_image) > 1 else len(values) > 8
+    if single >= ONE_PIECE and differ:
+        return "instances", f"{len(values)} values up to {values[-1]}, other ones in each image, each of them one piece"
+    if len(values) > MOST_CLASSES:
+        raise LabelsError(f"{len(values)} values, each in about {1 / single:.0f} pieces: a grey image rather than a mask?",
+                          fix="save masks without compression losses or smoothing; if they are classes, say --labels classes")
+    return "classes", f"{len(values)} values besides 0 " + ("recur from image to image" if not differ else "in several pieces each")
 
 
 def file_hash(path: Path) -> str:

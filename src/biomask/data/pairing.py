@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from biomask.errors import MissingPathError, PairingError
-from biomask.io import READERS, list_images, relative_stem
+from biomask.io import READERS, list_images, list_unread, relative_stem
 
 IMAGE_FOLDERS = ("images", "imgs")
 MASK_FOLDERS = ("masks", "labels", "gt")
@@ -35,8 +35,12 @@ def find_pairs(folder: str | Path) -> list[Pair]:
     images, masks = _subfolder(folder, IMAGE_FOLDERS), _subfolder(folder, MASK_FOLDERS)
     if images is None or masks is None:
         missing = "images" if images is None else "masks"
-        raise PairingError(f"holds no folder {missing!r}", where=folder,
-                           fix=f"put the images into {folder / 'images'} and their masks, named alike, into {folder / 'masks'}")
+        raise PairingError(f"holds no folder {missing!r}", where=folder, fix=_advice(folder))
+    unread = list_unread(images) + list_unread(masks)
+    if unread:
+        names = ", ".join(str(p.relative_to(folder)) for p in unread[:10]) + (" …" if len(unread) > 10 else "")
+        raise PairingError(f"{len(unread)} file(s) of a format that is not read: {names}", where=folder,
+                           fix=f"convert them to one of {', '.join(READERS)}, or move them elsewhere")
     left, right = index(images), index(masks)
     if not left:
         raise PairingError("holds no images", where=images, fix=f"formats read: {', '.join(READERS)}")
@@ -45,7 +49,18 @@ def find_pairs(folder: str | Path) -> list[Pair]:
 
 
 def _subfolder(folder: Path, names: Iterable[str]) -> Path | None:
-    return next((folder / name for name in names if (folder / name).is_dir()), None)
+    found = [folder / name for name in names if (folder / name).is_dir()]
+    if len(found) > 1:
+        raise PairingError(f"holds {' and '.join(p.name for p in found)}: which one is meant is open", where=folder,
+                           fix="move all but one of them elsewhere")
+    return found[0] if found else None
+
+
+def _advice(folder: Path) -> str:
+    siblings = {p.name for p in folder.parent.iterdir()} if folder.is_dir() else set()
+    if folder.name in (*IMAGE_FOLDERS, *MASK_FOLDERS) and siblings & set(IMAGE_FOLDERS) and siblings & set(MASK_FOLDERS):
+        return f"give the folder above, {folder.parent}"
+    return f"put the images into {folder / 'images'} and their masks, named alike, into {folder / 'masks'}"
 
 
 def index(folder: Path) -> dict[str, Path]:
@@ -72,9 +87,9 @@ def require_same(left: dict[str, Path], right: dict[str, Path], left_folder: Pat
 
 
 def _unmatched(here: dict[str, Path], there: dict[str, Path], other: Path) -> list[str]:
-    lines = []
+    lines, free = [], [stem for stem in there if stem not in here]
     for stem in here:
         if stem not in there:
-            close = difflib.get_close_matches(stem, there, n=1, cutoff=0.4)
+            close = difflib.get_close_matches(stem, free, n=1, cutoff=0.4)
             lines.append(f"{here[stem]}: not in {other}" + (f" (nearest: {there[close[0]].name})" if close else ""))
     return lines

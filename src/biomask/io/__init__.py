@@ -4,6 +4,7 @@ from biomask.io.files import (
     READERS,
     WRITERS,
     list_images,
+    list_unread,
     read_image,
     read_label_values,
     relative_stem,
@@ -12,5 +13,5 @@ from biomask.io.files import (
     write_probabilities,
 )
 
-__all__ = ["READERS", "WRITERS", "list_images", "read_image", "read_label_values", "relative_stem", "write_mask",
+__all__ = ["READERS", "WRITERS", "list_images", "list_unread", "read_image", "read_label_values", "relative_stem", "write_mask",
            "write_picture", "write_probabilities"]

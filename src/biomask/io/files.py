@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import errno
+import hashlib
 import os
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -25,6 +27,10 @@ class Reader(Protocol):
 
 #: Readers by suffix, lower case.
 READERS: dict[str, Reader] = {".png": png.read, ".tif": tiff.read, ".tiff": tiff.read}
+
+#: Suffixes and names of files that lie beside images and are none.
+BYSTANDERS = {"thumbs.db", "desktop.ini", ".txt", ".md", ".csv", ".tsv", ".json", ".yaml", ".yml", ".xml", ".html", ".pdf", ".doc",
+              ".docx", ".xls", ".xlsx", ".log", ".py", ".ijm", ".ini", ".db"}
 
 #: Writers of a mask by suffix: (path, values, legend, spacing).
 WRITERS: dict[str, Callable[..., None]] = {
@@ -52,7 +58,7 @@ def read_label_values(path: str | Path) -> Image:
 
 
 def _read(path: Path, *, as_labels: bool) -> Image:
-    if not path.exists():
+    if not _exists(path):
         raise MissingPathError("no such file", where=path)
     reader = READERS.get(path.suffix.lower())
     if reader is None:
@@ -72,16 +78,37 @@ def _read(path: Path, *, as_labels: bool) -> Image:
     return image
 
 
+def _exists(path: Path) -> bool:
+    try:
+        return path.exists()
+    except (OSError, ValueError):  # a name that no disk can hold
+        return False
+
+
 def list_images(source: str | Path) -> list[Path]:
     """Files that a reader exists for: the file itself, or all below a folder, in name order; hidden ones left out."""
     source = Path(source)
-    if not source.exists():
+    if not _exists(source):
         raise MissingPathError("no such file or folder", where=source)
     if source.is_file():
         return [source]
-    found = sorted(p for p in source.rglob("*") if p.suffix.lower() in READERS and p.is_file()
-                   and not any(part.startswith(".") for part in p.relative_to(source).parts))
-    return found
+    return sorted(p for p in _visible_files(source) if p.suffix.lower() in READERS)
+
+
+def list_unread(folder: Path) -> list[Path]:
+    """Files below a folder that look like images or labels but have no reader, in name order.
+
+    What computers and people leave beside images (hidden files, Thumbs.db, notes, tables) is not meant.
+    """
+    if not folder.is_dir():
+        return []
+    return sorted(p for p in _visible_files(folder)
+                  if p.suffix.lower() not in READERS and p.suffix.lower() not in BYSTANDERS and p.name.lower() not in BYSTANDERS)
+
+
+def _visible_files(folder: Path) -> list[Path]:
+    return [p for p in folder.rglob("*")
+            if p.is_file() and not any(part.startswith(".") for part in p.relative_to(folder).parts)]
 
 
 def relative_stem(path: Path, root: Path) -> Path:
@@ -100,21 +127,27 @@ def writing(path: Path) -> Iterator[Path]:
 
     A killed process leaves the old file or none, never half of one. Raises WriteError or DiskFullError.
     """
-    temporary = path.with_name(f".{path.stem}.{os.getpid()}.part{path.suffix}")
+    # A name of its own length, since the file's may be the longest that the disk takes.
+    temporary = path.with_name(f".{hashlib.sha1(os.fsencode(path.name)).hexdigest()[:12]}.{os.getpid()}.part{path.suffix}")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         yield temporary
         temporary.chmod(0o666 & ~_umask())  # some writers create private files
         os.replace(temporary, path)
     except OSError as error:
-        temporary.unlink(missing_ok=True) if path.parent.is_dir() else None
-        if error.errno in (28, 122):  # ENOSPC, EDQUOT
+        _remove(temporary)
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
             raise DiskFullError("the disk is full", where=path, fix="free some space and run the command again") from error
         raise WriteError(f"cannot be written ({error.strerror or error})", where=path,
                          fix="choose another output folder") from error
     except BaseException:
-        temporary.unlink(missing_ok=True)
+        _remove(temporary)
         raise
+
+
+def _remove(path: Path) -> None:
+    with suppress(OSError):
+        path.unlink(missing_ok=True)
 
 
 def _umask() -> int:
@@ -146,4 +179,4 @@ def write_probabilities(path: Path, array: npt.NDArray[np.float32], axes: str, s
 def write_text(path: Path, text: str) -> None:
     """Write UTF-8 text, whole or not at all."""
     with writing(path) as temporary:
-        temporary.write_text(text, encoding="utf-8")
+        temporary.write_text(text, encoding="utf-8", errors="backslashreplace")  # file names need not be UTF-8

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,9 @@ import numpy.typing as npt
 from biomask.errors import ReadError
 from biomask.image import Image
 
+#: Pixels of the largest PNG that is opened; a small file can claim any number.
+LARGEST = 400_000_000
+
 
 def read(path: Path, *, as_labels: bool = False) -> Image:
     """An image "cyx", uint8 or uint16. An alpha channel that hides nothing is dropped.
@@ -18,16 +22,32 @@ def read(path: Path, *, as_labels: bool = False) -> Image:
     as_labels: a palette file gives its indices, 1 channel, instead of colours. Spacing follows the pHYs chunk never:
     it holds the print size.
     """
+    mode, (width, height) = _header(path)
+    if width * height > LARGEST:
+        raise ReadError(f"{width} x {height} pixels is more than a PNG is opened for ({LARGEST:,})", where=path,
+                        fix="save it as a tiled TIFF")
+    if mode == "P" and as_labels:
+        return Image(_palette_indices(path)[None], "cyx", path.stem)
+    return Image(_channels_first(_decode(path), path), "cyx", path.stem)
+
+
+def _header(path: Path) -> tuple[str, tuple[int, int]]:
+    """(Pillow's mode, (width, height)) from the first bytes; "P" for a palette, else ""."""
+    with path.open("rb") as file:
+        start = file.read(26)
+    if len(start) < 26 or start[:8] != b"\x89PNG\r\n\x1a\n" or start[12:16] != b"IHDR":
+        raise ReadError("is damaged or not a .png file (no PNG header)", where=path)
+    return ("P" if start[25] == 3 else ""), (int.from_bytes(start[16:20], "big"), int.from_bytes(start[20:24], "big"))
+
+
+def _palette_indices(path: Path) -> npt.NDArray[np.uint8]:
+    """(Y, X). Pillow, since imagecodecs turns indices into their colours."""
     from PIL import Image as Pillow
 
-    with Pillow.open(path) as file:
-        mode, size = file.mode, file.size
-        if mode == "P" and as_labels:
-            return Image(np.asarray(file)[None], "cyx", path.stem)
-    if size[0] * size[1] > (Pillow.MAX_IMAGE_PIXELS or 0) * 2:
-        raise ReadError(f"{size[0]} x {size[1]} pixels is beyond what a PNG is opened for", where=path,
-                        fix="save it as a tiled TIFF")
-    return Image(_channels_first(_decode(path), path), "cyx", path.stem)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", Pillow.DecompressionBombWarning)  # `read` has looked at the size
+        with Pillow.open(path) as file:
+            return np.asarray(file)
 
 
 def _decode(path: Path) -> npt.NDArray[Any]:
@@ -41,17 +61,22 @@ def _decode(path: Path) -> npt.NDArray[Any]:
 def _channels_first(array: npt.NDArray[Any], path: Path) -> npt.NDArray[Any]:
     if array.ndim == 2:
         return array[None]
-    if array.shape[-1] in (2, 4):
-        if (array[..., -1] != np.iinfo(array.dtype).max).any():
-            raise ReadError("has transparent pixels, whose grey value is open", where=path,
-                            fix="flatten it onto a background and save it without transparency")
-        array = array[..., :-1]
-    return np.ascontiguousarray(np.moveaxis(array, -1, 0))
+    planes = np.moveaxis(array, -1, 0)
+    return np.ascontiguousarray(without_alpha(planes, path) if len(planes) in (2, 4) else planes)
+
+
+def without_alpha(planes: npt.NDArray[Any], path: Path) -> npt.NDArray[Any]:
+    """(C + 1, …) → (C, …): the last plane, transparency, dropped. Raises ReadError where it hides something."""
+    opaque = np.iinfo(planes.dtype).max if planes.dtype.kind in "ui" else 1
+    if (planes[-1] != opaque).any():
+        raise ReadError("has transparent pixels, whose grey value is open", where=path,
+                        fix="flatten it onto a background and save it without transparency")
+    return planes[:-1]
 
 
 def write(path: Path, array: npt.NDArray[Any]) -> None:
     """uint8 or uint16 (Y, X) or (3, Y, X) as PNG."""
     import imagecodecs
 
-    pixels = array if array.ndim == 2 else np.ascontiguousarray(np.moveaxis(array, 0, -1))
+    pixels = array if array.ndim == 2 else np.moveaxis(array, 0, -1).copy()  # of one pixel too: "contiguous" alone keeps odd strides
     path.write_bytes(imagecodecs.png_encode(pixels))

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import logging
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -11,6 +13,7 @@ import numpy.typing as npt
 
 from biomask.errors import ReadError
 from biomask.image import Image
+from biomask.io.png import without_alpha
 from biomask.labels import Legend
 
 if TYPE_CHECKING:
@@ -18,6 +21,12 @@ if TYPE_CHECKING:
 
 #: Beyond this many bytes a classic TIFF's 32-bit offsets end.
 BIGTIFF = 2**32 - 2**25
+
+#: TIFF's code for images whose lowest value is white.
+WHITE_IS_ZERO = 0
+
+#: TIFF's codes for extra samples that mean transparency.
+ALPHA = (1, 2)
 
 _MICROMETRES = {"µm": 1.0, "um": 1.0, "micron": 1.0, "\\u00B5m": 1.0, "nm": 1e-3, "mm": 1e3, "cm": 1e4}
 
@@ -30,16 +39,63 @@ def read(path: Path, *, as_labels: bool = False) -> Image:
     """
     import tifffile
 
-    with tifffile.TiffFile(path) as file:
+    with _complaints(path), tifffile.TiffFile(path) as file:
+        _check_chain(file, path)
         if len(file.series) != 1:
             raise ReadError(f"holds {len(file.series)} image series", where=path, fix="save each as its own file")
         series = file.series[0]
         axes, array = _order(series.axes, series.asarray(), path)
+        if int(file.pages.first.photometric) == WHITE_IS_ZERO and array.dtype.kind == "u" and not as_labels:
+            array = np.iinfo(array.dtype).max - array
+        if any(int(kind) in ALPHA for kind in file.pages.first.extrasamples) and "S" in series.axes:
+            array = without_alpha(array, path)
         return Image(array, axes, path.stem, spacing=_spacing(file, axes), channel_names=_channel_names(file, array))
+
+
+def _check_chain(file: TiffFile, path: Path) -> None:
+    """Raise ReadError unless the chain of pages ends inside the file: tifffile would give the pages before the break."""
+    pages = len(file.pages)  # walks the chain, and so finds a circle
+    where, handle = file.pages.next_page_offset, file.filehandle
+    if where is None:  # an index without a chain, as in some microscope formats
+        return
+    handle.seek(where)
+    following = int.from_bytes(handle.read(file.tiff.offsetsize), "little" if file.byteorder == "<" else "big")
+    if following:
+        raise ReadError(f"is damaged: it breaks off after page {pages}", where=path, fix="copy or export it again")
+
+
+class _Collector(logging.Handler):
+    """Keeps what tifffile only logs."""
+
+    def __init__(self) -> None:
+        super().__init__(logging.WARNING)
+        self.messages: list[str] = []
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Keep one message."""
+        self.messages.append(record.getMessage())
+
+
+@contextmanager
+def _complaints(path: Path) -> Iterator[None]:
+    """Raise ReadError where tifffile met damage: it logs that, and gives what is left of the file."""
+    logger, collector = logging.getLogger("tifffile"), _Collector()
+    propagate, logger.propagate = logger.propagate, False
+    logger.addHandler(collector)
+    try:
+        yield
+    finally:
+        logger.removeHandler(collector)
+        logger.propagate = propagate
+    damage = [m for m in collector.messages if any(word in m for word in ("invalid", "corrupt", "missing", "failed", "raised"))]
+    if damage:
+        raise ReadError(f"is damaged ({damage[0].splitlines()[0]})", where=path, fix="copy or export it again")
 
 
 def _order(axes: str, array: npt.NDArray[Any], path: Path) -> tuple[str, npt.NDArray[Any]]:
     """To "cyx" or "czyx". S (samples) is taken as channels; axes of length 1 are dropped."""
+    if array.dtype == np.bool_:
+        array = array.astype(np.uint8) * 255
     described = f"axes {axes} with shape {array.shape}"
     keep = [i for i, n in enumerate(array.shape) if n > 1 or axes[i] in "YX"]
     array = array[tuple(slice(None) if i in keep else 0 for i in range(array.ndim))]

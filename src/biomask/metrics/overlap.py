@@ -9,6 +9,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from biomask.errors import SizeError
+
 
 @dataclass(frozen=True)
 class Overlap:
@@ -26,13 +28,20 @@ def confusion_matrix(truth: npt.NDArray[Any], prediction: npt.NDArray[Any], clas
                      ignore: npt.NDArray[np.bool_] | None = None) -> npt.NDArray[np.int64]:
     """n[i, j] = known pixels of true class i that were predicted as j; int64 (classes, classes).
 
-    truth, prediction: integer class ids 0..classes-1 of one shape; ignore: bool, True = unknown.
+    truth, prediction: integer class ids 0..classes-1 of one shape; ignore: bool, True = unknown. Raises SizeError for
+    other shapes or ids.
 
     >>> confusion_matrix(np.array([0, 0, 1, 1]), np.array([0, 1, 1, 1]), 2).tolist()
     [[1, 1], [0, 2]]
     """
+    truth, prediction = np.asarray(truth), np.asarray(prediction)
+    if truth.shape != prediction.shape:
+        raise SizeError(f"truth has shape {truth.shape}, prediction {prediction.shape}")
     if ignore is not None:
         truth, prediction = truth[~ignore], prediction[~ignore]
+    for name, ids in (("truth", truth), ("prediction", prediction)):
+        if ids.size and (int(ids.min()) < 0 or int(ids.max()) >= classes):
+            raise SizeError(f"{name} has ids {ids.min()}..{ids.max()}, which are not all in 0..{classes - 1}")
     pairs = np.asarray(truth, np.int64).ravel() * classes + np.asarray(prediction, np.int64).ravel()
     return np.bincount(pairs, minlength=classes * classes).reshape(classes, classes).astype(np.int64)
 

@@ -4,8 +4,12 @@ from __future__ import annotations
 
 from torch import Tensor, nn
 
+from biomask.errors import SizeError
 from biomask.models import dependency
 from biomask.models.blocks import CONVOLUTION, check_input, initialise
+
+
+LARGEST = 255
 
 
 class OneLayer(nn.Module):
@@ -20,6 +24,8 @@ class OneLayer(nn.Module):
 
     def __init__(self, in_channels: int, classes: int, *, kernel: int = 11, spatial_dims: int = 2) -> None:
         super().__init__()
+        if not (isinstance(kernel, int) and kernel % 2 == 1 and 1 <= kernel <= LARGEST) or spatial_dims not in CONVOLUTION:
+            raise SizeError(f"OneLayer: kernel={kernel!r} must be odd and 1..{LARGEST}, spatial_dims={spatial_dims} 2 or 3")
         self.in_channels, self.classes, self.spatial_dims = in_channels, classes, spatial_dims
         self.conv = CONVOLUTION[spatial_dims](in_channels, classes, kernel, padding=kernel // 2)
         initialise(self)

@@ -181,5 +181,5 @@ def _check_choices(spatial_dims: int, depth: int, width: int, padding: str, norm
     for name, value, allowed in choices:
         if value not in allowed:
             raise SizeError(f"UNet: {name}={value!r} is not one of {allowed}")
-    if not 0 <= depth <= DEEPEST or width < 1:
-        raise SizeError(f"UNet: depth={depth} must be 0..{DEEPEST} and width={width} at least 1")
+    if not (isinstance(depth, int) and isinstance(width, int) and 0 <= depth <= DEEPEST and width >= 1):
+        raise SizeError(f"UNet: depth={depth} must be an integer 0..{DEEPEST}, width={width} an integer >= 1")

@@ -110,7 +110,7 @@ class Trainer:
         first = step * settings.batch + world.rank * share
         batch = make_batch(self.training, settings.seed, range(first, first + share), self.geometry,
                            self.recipe.augmentation, self.device)
-        torch.manual_seed((settings.seed * 1_000_003 + step) * 4099 + world.rank)
+        torch.manual_seed(((settings.seed * 1_000_003 + step) * 4099 + world.rank) % 2**63)
         for group in self.optimizer.param_groups:
             group["lr"] = learning_rate(fraction, settings.lr, settings.schedule, settings.warmup)
         with torch.autocast(self.device.type, torch.bfloat16, enabled=use_bfloat16(settings.precision, self.device)):

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from biomask.errors import InputError, ModelFileError
-from biomask.io.files import writing
+from biomask.io.tensors import save_tensors
 
 STATE_FILE = "state.safetensors"
 
@@ -55,16 +55,12 @@ class State:
 def save_state(folder: Path, state: State, network: nn.Module, optimizer: torch.optim.Optimizer,
                identity: dict[str, Any]) -> None:
     """Write everything to `folder`, whole or not at all. identity: what must be the same when it is read again."""
-    from safetensors.torch import save_file
-
     tensors = {f"network.{k}": v for k, v in network.state_dict().items()}
     tensors |= {f"best.{k}": v for k, v in state.best.items()}
     for index, values in optimizer.state_dict()["state"].items():
         tensors |= {f"optimizer.{index}.{k}": v for k, v in values.items() if isinstance(v, Tensor)}
     facts = {k: v for k, v in asdict(_without_tensors(state)).items() if k != "best"}
-    with writing(folder / STATE_FILE) as temporary:
-        save_file({k: v.detach().cpu().contiguous() for k, v in tensors.items()}, temporary,
-                  metadata={"state": json.dumps(facts), "identity": json.dumps(identity)})
+    save_tensors(folder / STATE_FILE, tensors, {"state": json.dumps(facts), "identity": json.dumps(identity)})
 
 
 def _without_tensors(state: State) -> State:
