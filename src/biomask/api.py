@@ -23,9 +23,9 @@ from biomask.data.dataset import Dataset, open_dataset
 from biomask.data.fingerprint import choose_patch
 from biomask.data.splits import hold_out
 from biomask.device import choose_device, describe_device
-from biomask.errors import UsageError
+from biomask.errors import ManyErrors, UsageError
 from biomask.evaluation.evaluate import evaluate as _evaluate
-from biomask.io.files import write_text
+from biomask.io.files import require_writable, write_text
 from biomask.labels import LabelKind
 from biomask.models.blocks import parameter_count
 from biomask.prediction.overlap_tile import geometry_of
@@ -109,13 +109,15 @@ def predict(model: str | Path | Model, images: str | Path, out: str | Path, opti
     Raises ManyErrors, after all good images are done, listing the others.
     """
     opened = model if isinstance(model, Model) else load_model(model)
-    try:
-        return _predict(opened, images, out, options, progress=progress)
-    finally:
-        if (Path(out) / "run.json").is_file():
-            from biomask.reports.write import write_prediction_report
+    from biomask.reports.write import write_prediction_report
 
-            write_prediction_report(opened, Path(images), Path(out))
+    try:
+        result = _predict(opened, images, out, options, progress=progress)
+    except ManyErrors:
+        write_prediction_report(opened, Path(images), Path(out))
+        raise
+    write_prediction_report(opened, Path(images), Path(out))
+    return result
 
 
 def evaluate(predictions: str | Path, truth: str | Path, *, ignore: int | None = None, report: str | Path | None = None,
@@ -140,6 +142,7 @@ def train(data: str | Path, out: str | Path, options: TrainOptions | None = None
     """
     options, out = options or TrainOptions(), Path(out)
     device = local_device(choose_device(options.device))
+    _check_place(out, Path(data))
     with joined(device) as world:
         progress = progress if progress is not None and world.leads else Silent()
         recipe = resolve_recipe(options)
@@ -179,6 +182,13 @@ def resolve_recipe(options: TrainOptions) -> Recipe:
         raise UsageError(explain(error)) from error
 
 
+def _check_place(out: Path, data: Path) -> None:
+    """Refuse a model folder among the data, or where nothing can be written, before any work is done."""
+    if data.resolve() in (out.resolve(), *out.resolve().parents) and data.exists():
+        raise UsageError(f"-o {out} lies in the data folder", fix="give another folder: nothing is written beside inputs")
+    require_writable(out)
+
+
 def _forget(out: Path) -> None:
     """Remove an earlier training's files, and nothing else."""
     for path in [out / MODEL_FILE, *(out / name for name in ("run.json", "log.csv", "report.html", "resume/state.safetensors"))]:
@@ -189,6 +199,10 @@ def _trainer(dataset: Dataset, out: Path, recipe: Recipe, device: torch.device, 
     """Everything that the loop needs, with each choice said aloud."""
     facts, settings = dataset.facts, recipe.training
     spatial_dims = len(facts.axes) - 1
+    weights = recipe.loss.class_weights
+    if weights is not None and len(weights) != len(dataset.legend):
+        raise UsageError(f"loss.class_weights={list(weights)} gives {len(weights)} weights for {len(dataset.legend)} classes",
+                         fix=f"one for each of the values {list(dataset.legend.values)}")
     torch.manual_seed(settings.seed)
     network = build_network(recipe, in_channels=facts.channels, classes=len(dataset.legend), spatial_dims=spatial_dims)
     geometry = choose_patch(facts.sizes, geometry_of(network), settings.patch)

@@ -18,7 +18,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 from torch import Tensor, nn
 
 import biomask
-from biomask.errors import BiomaskError, MissingPathError, ModelFileError, UsageError
+from biomask.errors import BiomaskError, MissingPathError, ModelFileError, SizeError, UsageError
 from biomask.io.tensors import save_tensors
 from biomask.labels import LabelKind, Legend
 from biomask.models import MODELS
@@ -98,8 +98,8 @@ def build_network(recipe: Recipe, *, in_channels: int, classes: int, spatial_dim
         raise UsageError(f"no network is called {name!r}", fix=f"there are {', '.join(MODELS)}")
     try:
         return MODELS[name](in_channels, classes, spatial_dims=spatial_dims, **options)
-    except BiomaskError:
-        raise
+    except SizeError as error:
+        raise UsageError(f"network {name!r}: {error.what}", fix=error.fix) from error
     except (TypeError, ValueError, KeyError, ArithmeticError) as error:
         raise UsageError(f"network {name!r} with {options}: {error}", fix="see the arguments of its constructor") from error
 

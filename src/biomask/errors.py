@@ -77,10 +77,15 @@ class ModelFileError(InputError):
 
 
 class ManyErrors(InputError):
-    """Several errors, one of each bad input, so that all can be mended at once."""
+    """Several errors, one of each bad input, so that all can be mended at once.
+
+    Exit code 3 where each of them is a `ResourceError`, otherwise 1.
+    """
 
     def __init__(self, summary: str, errors: Sequence[BiomaskError], *, fix: str | None = None) -> None:
         self.summary, self.errors = summary, tuple(errors)
+        if errors and all(isinstance(e, ResourceError) for e in errors):
+            self.exit_code = ResourceError.exit_code
         super().__init__(summary, fix=fix)
 
     def __str__(self) -> str:

@@ -12,7 +12,6 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, JsonValue, V
 from biomask.errors import InputError, MissingPathError, UsageError
 from biomask.labels import LabelKind
 
-
 Pixels = Annotated[int, Field(ge=1)]
 Micrometres = Annotated[float, Field(gt=0)]
 Weight = Annotated[float, Field(ge=0)]

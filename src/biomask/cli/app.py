@@ -15,6 +15,9 @@ from biomask.cli import demo, evaluate, predict, train
 from biomask.cli.console import stderr
 from biomask.errors import BiomaskError
 
+#: What typer makes of Ctrl-C.
+INTERRUPTED = 130
+
 app = typer.Typer(
     name="biomask", no_args_is_help=True, add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110},
@@ -39,14 +42,18 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line; returns the exit code. No traceback leaves it without --debug."""
     given = list(sys.argv[1:] if arguments is None else arguments)
     debug = "--debug" in given
+    if hasattr(sys.stdout, "reconfigure"):
+        sys.stdout.reconfigure(errors="backslashreplace")  # a name that the terminal cannot show must not lose the result
     try:
         result = app([a for a in given if a != "--debug"], standalone_mode=False)
+        if result == INTERRUPTED:
+            return _report("interrupted", 3, debug)
         return result if isinstance(result, int) else 0
     except typer.TyperException as error:  # wrong options, unknown commands
         error.show() if hasattr(error, "show") else typer.echo(f"Error: {error}", err=True)
         return error.exit_code
     except (typer.Abort, KeyboardInterrupt):
-        return _report("stopped", 3, debug)
+        return _report("interrupted", 3, debug)
     except BiomaskError as error:
         return _report(str(error), error.exit_code, debug)
     except BrokenPipeError:
@@ -71,8 +78,7 @@ def _explain(error: Exception) -> tuple[str, int]:
 def _report(message: str, code: int, debug: bool) -> int:
     if debug:
         traceback.print_exc()
-    stderr.print(f"[bold red]error:[/] {_escaped(message)}" if code != 3 else f"[bold yellow]stopped:[/] {_escaped(message)}",
-                 highlight=False, soft_wrap=True)
+    stderr.print(f"[bold red]error:[/] {_escaped(message)}" if code != 3 else f"[bold yellow]stopped:[/] {_escaped(message)}")
     return code
 
 

@@ -16,8 +16,8 @@ from rich.progress import BarColumn, Progress, TaskID, TaskProgressColumn, TextC
 
 from biomask.progress import Bar
 
-stdout = Console(soft_wrap=True)
-stderr = Console(stderr=True, soft_wrap=True)
+stdout = Console(soft_wrap=True, emoji=False, highlight=False)
+stderr = Console(stderr=True, soft_wrap=True, emoji=False, highlight=False)
 
 #: Seconds and share of the work between the plain lines that replace a bar where there is no terminal.
 PLAIN_SECONDS, PLAIN_SHARE = 15.0, 0.1
@@ -30,10 +30,10 @@ class ConsoleProgress:
     """Messages and bars on stderr: live bars on a terminal, plain lines elsewhere."""
 
     def say(self, message: str) -> None:
-        stderr.print(escape(message), highlight=False)
+        stderr.print(escape(message))
 
     def warn(self, message: str) -> None:
-        stderr.print(f"[yellow]warning:[/] {escape(message)}", highlight=False)
+        stderr.print(f"[yellow]warning:[/] {escape(message)}")
 
     @contextmanager
     def bar(self, title: str) -> Iterator[Bar]:
@@ -69,7 +69,7 @@ class _PlainBar:
             return
         gained = fraction - self.first
         left = f", {_duration((1 - fraction) * (now - self.began) / gained)} left" if gained > 0 else ""
-        stderr.print(f"{self.title}: {fraction:.0%}{left}" + (f" · {escape(note)}" if note else ""), highlight=False)
+        stderr.print(f"{self.title}: {fraction:.0%}{left}" + (f" · {escape(note)}" if note else ""))
         self.last, self.shown = now, fraction
 
 
@@ -79,15 +79,27 @@ def _duration(seconds: float) -> str:
     return f"{hours} h {minutes:02d} min" if hours else f"{minutes}:{rest:02d} min" if minutes else f"{rest} s"
 
 
+def show(text: str) -> None:
+    """One line of the result on stdout, as it is: no markup, no emoji."""
+    stdout.print(text, markup=False)
+
+
+def check_json(target: str | None) -> None:
+    """Raise WriteError before the work where the file of --json could not be written after it."""
+    if target not in (None, "-"):
+        from biomask.io.files import require_writable
+
+        require_writable(Path(str(target)).parent)
+
+
 def write_json(content: Any, target: str | None) -> bool:
     """Write `content` to the file of --json, or to stdout for "-"; True when stdout is taken by it."""
     if target is None:
         return False
-    text = json.dumps(content, indent=2, ensure_ascii=False)
     if target == "-":
-        sys.stdout.write(text + "\n")
+        sys.stdout.write(json.dumps(content, indent=2) + "\n")  # ASCII, whatever stdout is redirected to
         return True
     from biomask.io.files import write_text
 
-    write_text(Path(target), text + "\n")
+    write_text(Path(target), json.dumps(content, indent=2, ensure_ascii=False) + "\n")
     return False

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from biomask.cli.console import ConsoleProgress, stdout, write_json
+from biomask.cli.console import ConsoleProgress, check_json, show, write_json
 from biomask.cli.options import Device, Json
 
 
@@ -22,12 +22,13 @@ def demo(
     from biomask.cli.evaluate import print_scores
     from biomask.demo import run
 
+    check_json(json)
     result = run(out, minutes=minutes, seed=seed, device=device, progress=ConsoleProgress())
     if write_json(result.evaluation, json):
         return 0
     print_scores(result.evaluation)
-    stdout.print("\nDice of the cells on the same held-out images:", highlight=False)
+    show("\nDice of the cells on the same held-out images:")
     for name, dice in result.comparison.items():
-        stdout.print(f"  {name:<28} {dice:.3f}", highlight=False)
-    stdout.print(f"\nopen {result.report}", highlight=False)
+        show(f"  {name:<28} {dice:.3f}")
+    show(f"\nopen {result.report}")
     return 0

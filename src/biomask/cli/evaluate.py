@@ -8,7 +8,7 @@ from typing import Annotated, Any
 
 import typer
 
-from biomask.cli.console import ConsoleProgress, stdout, write_json
+from biomask.cli.console import ConsoleProgress, check_json, show, stdout, write_json
 from biomask.cli.options import Ignore, Json
 
 
@@ -22,6 +22,7 @@ def evaluate(
     """Compare predicted masks with true ones: Dice, IoU, pixel error."""
     from biomask import api
 
+    check_json(json)
     evaluation = api.evaluate(predictions, truth, ignore=ignore, report=report, progress=ConsoleProgress())
     if not write_json(evaluation, json):
         print_scores(evaluation)
@@ -30,6 +31,7 @@ def evaluate(
 
 def print_scores(evaluation: Mapping[str, Any]) -> None:
     """The table of an evaluation, with what it was computed over."""
+    from rich.markup import escape
     from rich.table import Table
 
     n = evaluation["n_images"]
@@ -37,7 +39,7 @@ def print_scores(evaluation: Mapping[str, Any]) -> None:
     for column in ("", "Dice", "IoU", "pixel error"):
         table.add_column(column, justify="left" if not column else "right")
     for value, scores in evaluation["per_class"].items():
-        table.add_row(f"{value} {scores['name']}", _shown(scores["dice"]), _shown(scores["iou"]), "")
+        table.add_row(escape(f"{value} {scores['name']}"), _shown(scores["dice"]), _shown(scores["iou"]), "")
     for name in ("mean", "pooled"):
         scores = evaluation[name]
         table.add_row(name, *(_shown(scores[k]) for k in ("dice", "iou", "pixel_error")))
@@ -46,7 +48,7 @@ def print_scores(evaluation: Mapping[str, Any]) -> None:
                                                for k in ("dice", "iou", "pixel_error")))
     stdout.print(table)
     for note in evaluation["footnotes"]:
-        stdout.print(f"  {note}", highlight=False)
+        show(f"  {note}")
 
 
 def _shown(value: float | None) -> str:

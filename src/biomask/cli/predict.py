@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from biomask.cli.console import ConsoleProgress, stdout, write_json
+from biomask.cli.console import ConsoleProgress, check_json, show, write_json
 from biomask.cli.options import Device, Json, Overwrite
 
 
@@ -29,11 +29,12 @@ def predict(
     from biomask import api
     from biomask.prediction.predict import parse_memory, parse_tile
 
+    check_json(json)
     options = api.PredictOptions(tile=parse_tile(tile) if tile is not None else None,
                                  memory=parse_memory(memory) if memory is not None else None,
                                  device=device, probabilities=probabilities, overwrite=overwrite)
     result = api.predict(model, images, out, options, progress=ConsoleProgress())
     if not write_json({**asdict(result), "out": str(result.out)}, json):
-        stdout.print(f"{result.out}: {len(result.done)} images in {result.seconds:.1f} s"
-                     + (f", {len(result.skipped)} were there" if result.skipped else ""), highlight=False)
+        show(f"{result.out}: {len(result.done)} images in {result.seconds:.1f} s"
+                     + (f", {len(result.skipped)} were there" if result.skipped else ""))
     return 0

@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from biomask.cli.console import ConsoleProgress, stdout, write_json
+from biomask.cli.console import ConsoleProgress, check_json, show, write_json
 from biomask.cli.options import Device, Ignore, Json, Overwrite
 
 
@@ -31,6 +31,7 @@ def train(
     from biomask import api
     from biomask.errors import StoppedError
 
+    check_json(json)
     options = api.TrainOptions(recipe=recipe, settings=tuple(settings or ()), minutes=minutes, steps=steps, seed=seed,
                                device=device, labels=labels, ignore=ignore, overwrite=overwrite)  # type: ignore[arg-type]
     result = api.train(data, out, options, progress=ConsoleProgress())
@@ -40,7 +41,7 @@ def train(
                            fix="run the same command again to go on")
     if not taken and _leads():
         score = f", validation Dice {result.validation_dice:.4f}" if result.validation_dice is not None else ""
-        stdout.print(f"{result.model}: {result.step} steps in {result.seconds / 60:.1f} minutes{score}", highlight=False)
+        show(f"{result.model}: {result.step} steps in {result.seconds / 60:.1f} minutes{score}")
     return 0
 
 

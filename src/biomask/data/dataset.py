@@ -228,8 +228,9 @@ def _misfits(good: Sequence[_Inspected]) -> list[tuple[str, BiomaskError]]:
     if not good:
         return []
     usual, _ = Counter((i.image.axes, i.image.channels) for i in good).most_common(1)[0]
-    return [(i.pair.name, ReadError(f"has axes {i.image.axes} and {i.image.channels} channel(s), the others {usual[0]} and {usual[1]}",
-                                    where=i.pair.image, fix="train on images of one kind"))
+    others = f"the others {usual[0]} and {usual[1]}"
+    return [(i.pair.name, ReadError(f"has axes {i.image.axes} and {i.image.channels} channel(s), {others}", where=i.pair.image,
+                                    fix="train on images of one kind"))
             for i in good if (i.image.axes, i.image.channels) != usual]
 
 

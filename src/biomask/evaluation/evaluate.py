@@ -115,17 +115,20 @@ def summarise(names: Sequence[str], matrices: Sequence[npt.NDArray[np.int64]], l
                  "pixel_error": mean(o.pixel_error for o in images)},
         "pooled": {"dice": mean(pooled.dice[1:]), "iou": mean(pooled.iou[1:]), "pixel_error": pooled.pixel_error,
                    "per_class": {v: {"dice": pooled.dice[i], "iou": pooled.iou[i]} for i, v in enumerate(values)}},
-        "intervals": {key: interval([image[key] for image in per_image]) for key in ("dice", "iou", "pixel_error")},
+        "intervals": {"dice": interval([o.dice[1:] for o in images]), "iou": interval([o.iou[1:] for o in images]),
+                      "pixel_error": interval([[o.pixel_error] for o in images])},
     }
 
 
 def recorded_names(predictions: str | Path) -> dict[int, str]:
-    """Class names from the run.json beside predicted masks; empty without one."""
-    path = Path(predictions) / "run.json"
-    try:
-        return {int(e["value"]): str(e["name"]) for e in json.loads(path.read_text(encoding="utf-8"))["legend"]}
-    except (OSError, ValueError, KeyError, TypeError):
-        return {}
+    """Class names from the run.json of predicted masks or of the folder above; empty without one."""
+    for folder in (Path(predictions), Path(predictions).parent):
+        try:
+            content = json.loads((folder / "run.json").read_text(encoding="utf-8"))
+            return {int(e["value"]): str(e["name"]) for e in content["legend"]}
+        except (OSError, ValueError, KeyError, TypeError):
+            continue
+    return {}
 
 
 def _legend(cases: Sequence[Case], ignore: int | None, names: Mapping[int, str], progress: Progress) -> Legend:
@@ -141,7 +144,8 @@ def _legend(cases: Sequence[Case], ignore: int | None, names: Mapping[int, str],
             bar.update((n + 1) / len(cases))
     if errors:
         raise ManyErrors(f"{len(errors)} masks cannot be read:", errors)
-    true.discard(-1 if ignore is None else ignore)
+    if ignore is not None:
+        true.discard(ignore)
     if max(len(true), len(predicted)) > 256:
         raise LabelsError(f"{len(true)} true and {len(predicted)} predicted values are too many for classes",
                           fix="evaluate class masks")

@@ -145,6 +145,18 @@ def writing(path: Path) -> Iterator[Path]:
         raise
 
 
+def require_writable(folder: Path) -> None:
+    """Raise WriteError unless files can be written into `folder`, or it can be made; leaves nothing behind."""
+    import tempfile
+
+    there = next(p for p in (folder, *folder.absolute().parents) if _exists(p))
+    try:
+        with tempfile.TemporaryFile(dir=there):
+            pass
+    except OSError as error:
+        raise WriteError(f"cannot be written to ({error.strerror or error})", where=folder, fix="choose another place") from error
+
+
 def _remove(path: Path) -> None:
     with suppress(OSError):
         path.unlink(missing_ok=True)

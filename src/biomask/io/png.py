@@ -78,5 +78,5 @@ def write(path: Path, array: npt.NDArray[Any]) -> None:
     """uint8 or uint16 (Y, X) or (3, Y, X) as PNG."""
     import imagecodecs
 
-    pixels = array if array.ndim == 2 else np.moveaxis(array, 0, -1).copy()  # of one pixel too: "contiguous" alone keeps odd strides
+    pixels = array if array.ndim == 2 else np.moveaxis(array, 0, -1).copy()  # "contiguous" keeps odd strides of one pixel
     path.write_bytes(imagecodecs.png_encode(pixels))

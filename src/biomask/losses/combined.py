@@ -20,7 +20,8 @@ class CombinedLoss(nn.Module):
                  class_weights: Sequence[float] | None = None) -> None:
         super().__init__()
         self.cross_entropy_weight, self.dice_weight = cross_entropy_weight, dice_weight
-        self.register_buffer("class_weights", None if class_weights is None else torch.as_tensor(class_weights, dtype=torch.float32))
+        weights = None if class_weights is None else torch.as_tensor(class_weights, dtype=torch.float32)
+        self.register_buffer("class_weights", weights)
 
     def forward(self, logits: Tensor, target: Tensor, ignore: Tensor | None = None) -> Tensor:
         total = logits.new_zeros((), dtype=torch.float32)

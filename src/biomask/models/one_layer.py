@@ -8,7 +8,6 @@ from biomask.errors import SizeError
 from biomask.models import dependency
 from biomask.models.blocks import CONVOLUTION, check_input, initialise
 
-
 LARGEST = 255
 
 

@@ -8,6 +8,7 @@ import weakref
 from collections.abc import Sequence
 from dataclasses import dataclass
 from math import prod
+from pathlib import Path
 from typing import Any, cast
 
 import torch
@@ -119,13 +120,16 @@ def fit_tile(network: nn.Module, size: Sequence[int], budget: float) -> tuple[in
     geometry, cost = geometry_of(network), tile_cost(network)
     tile = choose_tile(size, min(cost.pixels(budget), LARGEST_READ), geometry)
     if tile is None:
-        raise TooLittleMemory(cost.bytes(smallest_read(size, geometry)))
+        needed = cost.bytes(smallest_read(size, geometry))
+        raise TooLittleMemory(f"one tile needs at least {needed / 1e6:.0f} MB", fix="close other programs, or use another machine",
+                              needed=needed)
     return tile
 
 
 class TooLittleMemory(InputError):
     """Not even the smallest tile fits."""
 
-    def __init__(self, needed: float) -> None:
+    def __init__(self, what: str, *, where: str | Path | None = None, fix: str | None = None, needed: float = 0.0) -> None:
+        super().__init__(what, where=where, fix=fix)
         self.needed = needed
-        super().__init__(f"one tile needs at least {needed / 1e6:.0f} MB")
+        """Smallest budget in bytes that would do."""

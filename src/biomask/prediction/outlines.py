@@ -38,7 +38,8 @@ def draw_outlines(image: Image, ids: npt.NDArray[Any], legend: Legend) -> npt.ND
     out = np.empty((3, *ids.shape), np.uint8)
     for top in range(0, ids.shape[0], STRIP):
         rows = slice(top, top + STRIP)
-        out[:, rows] = np.clip((shown[:, rows].astype(np.float32) - low) * (255 / (high - low)), 0, 255).astype(np.uint8)
+        grey = np.nan_to_num((shown[:, rows].astype(np.float32) - low) * (255 / (high - low)), nan=0.0)
+        out[:, rows] = np.clip(grey, 0, 255).astype(np.uint8)
         edge = _inner_edge(ids, top, min(top + STRIP, ids.shape[0]))
         out[:, rows][:, edge] = colours[ids[rows][edge]].T
     return out

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,10 +16,10 @@ import biomask
 from biomask.checkpoint import Model
 from biomask.data.dataset import file_hash
 from biomask.device import choose_device, describe_device
-from biomask.errors import BiomaskError, InputError, ManyErrors, PairingError, SizeError, UsageError
+from biomask.errors import BiomaskError, DiskFullError, InputError, ManyErrors, OutOfMemoryError, SizeError, UsageError
 from biomask.image import Image
-from biomask.io import list_images, read_image, relative_stem, write_mask, write_picture, write_probabilities
-from biomask.io.files import write_text
+from biomask.io import read_image, write_mask, write_picture, write_probabilities
+from biomask.prediction.folder import Job, Record, plan_jobs
 from biomask.prediction.memory import TooLittleMemory, fit_tile, return_memory_at_once
 from biomask.prediction.outlines import draw_outlines
 from biomask.prediction.overlap_tile import CHANNELS_LAST, predict_tiles
@@ -62,105 +61,57 @@ class PredictResult:
     seconds: float
 
 
-@dataclass(frozen=True)
-class _Job:
-    name: str
-    source: Path
-    mask: Path
-    outlines: Path
-    probabilities: Path | None
-
-    def is_done(self) -> bool:
-        """Everything is there, and no older than the input; the mask is written last."""
-        wanted = [self.mask, self.outlines, *([self.probabilities] if self.probabilities else [])]
-        return all(p.is_file() for p in wanted) and self.mask.stat().st_mtime >= self.source.stat().st_mtime
-
-
 def predict(model: Model, images: str | Path, out: str | Path, options: PredictOptions | None = None, *,
             progress: Progress | None = None) -> PredictResult:
     """Predict every image below `images` (or the one file) into `out`; run again, it does what is missing.
 
-    Raises ManyErrors after all good images are done, listing the failed ones.
+    Raises ManyErrors after all good images are done, listing the failed ones, and DiskFullError at once.
     """
-    options, progress, out, images = options or PredictOptions(), progress or Silent(), Path(out), Path(images)
+    options, progress, out = options or PredictOptions(), progress or Silent(), Path(out)
     began = time.perf_counter()
-    jobs = _plan(images, out, options)
+    jobs = plan_jobs(Path(images), out, probabilities=options.probabilities, progress=progress)
     device = choose_device(options.device)
     progress.say(f"device: {describe_device(device)}")
     if options.memory is not None:
         return_memory_at_once()
-    record = _open_record(out, model, options, device)
-    todo = [j for j in jobs if options.overwrite or not j.is_done()]
+    record = Record(out, _facts(model, options, device), overwrite=options.overwrite)
+    todo = [j for j in jobs if not record.has(j)]
     skipped = tuple(j.name for j in jobs if j not in todo)
     if skipped:
         progress.say(f"{len(skipped)} of {len(jobs)} images are done already")
     network = model.network.to(device, memory_format=CHANNELS_LAST[model.header.spatial_dims])  # type: ignore[call-overload]
     errors: list[BiomaskError] = []
-    with progress.bar("predicting") as bar:
-        for n, job in enumerate(todo):
-            try:
-                record["images"][job.name] = _predict_one(
-                    model, network, job, options, device,
-                    lambda done, of, n=n, job=job: bar.update((n + done / of) / len(todo), job.name))
-            except (BiomaskError, MemoryError, torch.OutOfMemoryError) as error:
-                errors.append(_named(error, job))
-                record["failed"][job.name] = str(errors[-1])
-            bar.update((n + 1) / len(todo), job.name)
-    record["seconds"] = round(time.perf_counter() - began, 3)
-    write_text(out / "run.json", json.dumps(record, indent=2, ensure_ascii=False))
+    try:
+        with progress.bar("predicting") as bar:
+            for n, job in enumerate(todo):
+                try:
+                    record.done(job.name, _predict_one(
+                        model, network, job, options, device,
+                        lambda done, of, n=n, job=job: bar.update((n + done / of) / len(todo), job.name)))
+                except DiskFullError:
+                    raise
+                except (BiomaskError, MemoryError, RuntimeError) as error:
+                    errors.append(_named(error, job))
+                    record.failed(job.name, str(errors[-1]))
+                bar.update((n + 1) / len(todo), job.name)
+    finally:
+        record.content["seconds"] = round(time.perf_counter() - began, 3)
+        record.write()
     if errors:
         raise ManyErrors(f"{len(errors)} of {len(todo)} images failed, the others are in {out}:", errors,
                          fix="mend them and run the same command again: only what is missing is done")
     return PredictResult(out, tuple(j.name for j in todo), skipped, time.perf_counter() - began)
 
 
-def _plan(images: Path, out: Path, options: PredictOptions) -> list[_Job]:
-    sources = list_images(images)
-    root = images if images.is_dir() else images.parent
-    if not sources:
-        raise InputError("holds no images", where=images)
-    if out.resolve() == root.resolve() or out.resolve() in [p.resolve() for p in sources]:
-        raise UsageError(f"-o {out} is where the images are", fix="give another folder: nothing is written beside inputs")
-    jobs: dict[str, _Job] = {}
-    for path in sources:
-        if out.resolve() in path.resolve().parents:
-            continue  # results of an earlier run inside the input folder are no inputs
-        stem = relative_stem(path, root)
-        name = stem.as_posix()
-        if name.casefold() in jobs:
-            raise PairingError(f"{path.name} and {jobs[name.casefold()].source.name} would both be written as {name}",
-                               where=root, fix="rename one of them")
-        jobs[name.casefold()] = _Job(name, path, out / "masks" / f"{stem}.tif", out / "outlines" / f"{stem}.png",
-                                     out / "probabilities" / f"{stem}.tif" if options.probabilities else None)
-    return list(jobs.values())
+def _facts(model: Model, options: PredictOptions, device: torch.device) -> dict[str, Any]:
+    """What run.json says of all images."""
+    return {"command": "predict", "biomask_version": biomask.__version__, "torch_version": torch.__version__,
+            "model": str(model.path), "model_sha256": file_hash(model.path), "device": str(device),
+            "tile": options.tile or model.header.recipe.prediction.tile, "legend": model.header.legend,
+            "probability_channels": [{"value": e.value, "name": e.name} for e in model.legend]}
 
 
-def _open_record(out: Path, model: Model, options: PredictOptions, device: torch.device) -> dict[str, Any]:
-    """run.json as it will be written; refuses a folder with another model's results."""
-    digest = file_hash(model.path)
-    record: dict[str, Any] = {
-        "command": "predict", "biomask_version": biomask.__version__, "torch_version": torch.__version__,
-        "model": str(model.path), "model_sha256": digest, "device": str(device),
-        "tile": options.tile or model.header.recipe.prediction.tile, "legend": model.header.legend,
-        "probability_channels": [{"value": e.value, "name": e.name} for e in model.legend],
-        "images": {}, "failed": {},
-    }
-    path = out / "run.json"
-    if path.is_file() and not options.overwrite:
-        try:
-            old = json.loads(path.read_text(encoding="utf-8"))
-            old_digest, old_images = old["model_sha256"], dict(old["images"])
-        except (ValueError, KeyError, TypeError) as error:
-            raise InputError("is not a record of biomask predict", where=path,
-                             fix="choose another -o, or --overwrite") from error
-        if old_digest != digest:
-            raise InputError("holds results of another model", where=out, fix="choose another -o, or --overwrite")
-        record["images"] = old_images
-    write_text(path, json.dumps(record, indent=2, ensure_ascii=False))
-    return record
-
-
-def _predict_one(model: Model, network: torch.nn.Module, job: _Job, options: PredictOptions, device: torch.device,
+def _predict_one(model: Model, network: torch.nn.Module, job: Job, options: PredictOptions, device: torch.device,
                  done: Any) -> dict[str, Any]:
     began = time.perf_counter()
     image = read_image(job.source)
@@ -179,7 +130,7 @@ def _predict_one(model: Model, network: torch.nn.Module, job: _Job, options: Pre
             "class_pixels": {str(e.value): int((ids == i).sum()) for i, e in enumerate(model.legend)}}
 
 
-def _write(job: _Job, image: Image, ids: npt.NDArray[np.uint8], probabilities: npt.NDArray[np.float32] | None,
+def _write(job: Job, image: Image, ids: npt.NDArray[np.uint8], probabilities: npt.NDArray[np.float32] | None,
            model: Model) -> None:
     """The mask last: its presence says that the image is done."""
     legend = model.legend
@@ -232,11 +183,14 @@ def output_bytes(image: Image, classes: int, options: PredictOptions) -> int:
     return mask + picture + (2 * 4 * classes * pixels if options.probabilities else 0)
 
 
-def _named(error: BaseException, job: _Job) -> BiomaskError:
+def _named(error: BaseException, job: Job) -> BiomaskError:
+    """The error with the image's name; re-raises what is neither ours nor a lack of memory."""
     if isinstance(error, BiomaskError):
-        return error if error.where is not None else InputError(error.what, where=job.source, fix=error.fix)
-    return InputError(f"needs more memory than there is ({error or type(error).__name__})", where=job.source,
-                      fix="give --tile 256 or --memory 2GB")
+        return error if error.where is not None else type(error)(error.what, where=job.source, fix=error.fix)
+    if isinstance(error, (MemoryError, torch.OutOfMemoryError)) or "can't allocate memory" in str(error):
+        return OutOfMemoryError(f"needs more memory than there is ({error or type(error).__name__})", where=job.source,
+                                fix="give --tile 256 or --memory 2GB")
+    raise error
 
 
 def parse_memory(text: str) -> int:
@@ -250,19 +204,19 @@ def parse_memory(text: str) -> int:
     number = text.strip().rstrip("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ ")
     unit = text.strip()[len(number):].strip().lower()
     try:
-        value = float(number) * units[unit]
-    except (ValueError, KeyError) as error:
+        value = int(float(number) * units[unit])
+    except (ValueError, KeyError, OverflowError) as error:
         raise UsageError(f"--memory {text!r} is not an amount of memory", fix="e.g. --memory 2GB") from error
     if value <= 0:
         raise UsageError(f"--memory {text!r} must be above 0", fix="e.g. --memory 2GB")
-    return int(value)
+    return value
 
 
 def parse_tile(text: str) -> TileChoice:
     """`whole`, `auto` or a number of pixels >= 1."""
     if text in ("whole", "auto"):
         return text  # type: ignore[return-value]
-    if not text.isdigit() or int(text) < 1:
+    if not text.isdecimal() or int(text) < 1:
         raise UsageError(f"--tile {text!r} is not a number of pixels, whole or auto", fix="e.g. --tile 512")
     return int(text)
 

@@ -1,0 +1,124 @@
+"""The folder of predictions: what is to be done, what is done, and whose it is."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from biomask.errors import InputError, PairingError, UsageError
+from biomask.io import list_images, list_unread, relative_stem
+from biomask.io.files import write_text
+from biomask.progress import Progress
+
+#: The folders that `predict` makes and, with --overwrite, removes.
+FOLDERS = ("masks", "outlines", "probabilities")
+
+#: Seconds between writings of the record: what a kill can cost.
+RECORD_EVERY = 5.0
+
+
+@dataclass(frozen=True)
+class Job:
+    """One image, and where its results go."""
+
+    name: str
+    """Path below the input folder without suffix, with '/' between folders."""
+    source: Path
+    mask: Path
+    outlines: Path
+    probabilities: Path | None
+
+    def is_done(self) -> bool:
+        """Whether everything is there, and no older than the input; the mask is written last."""
+        wanted = [self.mask, self.outlines, *([self.probabilities] if self.probabilities else [])]
+        return all(p.is_file() for p in wanted) and self.mask.stat().st_mtime >= self.source.stat().st_mtime
+
+
+def plan_jobs(images: Path, out: Path, *, probabilities: bool, progress: Progress) -> list[Job]:
+    """One job an image. Raises UsageError or PairingError where results would land on inputs or on each other."""
+    sources = list_images(images)
+    root = images if images.is_dir() else images.parent
+    target = out.resolve()
+    if target == root.resolve() or target in [p.resolve() for p in sources]:
+        raise UsageError(f"-o {out} is where the images are", fix="give another folder: nothing is written beside inputs")
+    ours = {target / folder for folder in FOLDERS}
+    unread = [p for p in list_unread(images) if not ours & set(p.resolve().parents)]
+    if unread:
+        progress.warn(f"{len(unread)} file(s) of a format that is not read are left out: "
+                      + ", ".join(str(p.relative_to(root)) for p in unread[:10]) + (" …" if len(unread) > 10 else ""))
+    jobs: dict[str, Job] = {}
+    for path in sources:
+        if ours & set(path.resolve().parents):
+            continue  # results of an earlier run inside the input folder are no inputs
+        stem = relative_stem(path, root)
+        name = stem.as_posix()
+        if name.casefold() in jobs:
+            raise PairingError(f"{path.name} and {jobs[name.casefold()].source.name} would both be written as {name}",
+                               where=root, fix="rename one of them")
+        jobs[name.casefold()] = Job(name, path, out / "masks" / f"{stem}.tif", out / "outlines" / f"{stem}.png",
+                                    out / "probabilities" / f"{stem}.tif" if probabilities else None)
+    if not jobs:
+        raise InputError("holds no images", where=images)
+    return list(jobs.values())
+
+
+class Record:
+    """run.json of a folder of predictions, kept up to date while it fills."""
+
+    def __init__(self, out: Path, facts: Mapping[str, Any], *, overwrite: bool) -> None:
+        """Take the folder. facts: what is the same for all images; its "model_sha256" says whose results these are.
+
+        Raises InputError for a folder with results of another model, or with files that `predict` did not write.
+        """
+        self.path = out / "run.json"
+        before = _read(self.path)
+        strange = [f for f in FOLDERS if (out / f).exists()] if before is None else []
+        if strange:
+            raise InputError(f"holds {', '.join(strange)} that biomask predict did not write", where=out, fix="choose another -o")
+        if before is not None and not overwrite and before["model_sha256"] != facts["model_sha256"]:
+            raise InputError("holds results of another model", where=out, fix="choose another -o, or --overwrite")
+        if before is not None and overwrite:
+            for folder in FOLDERS:
+                shutil.rmtree(out / folder, ignore_errors=True)
+        self.content: dict[str, Any] = {**facts, "images": before["images"] if before and not overwrite else {}, "failed": {}}
+        self.write()
+
+    def has(self, job: Job) -> bool:
+        """Whether a job is done, on record and on disk."""
+        return job.name in self.content["images"] and job.is_done()
+
+    def done(self, name: str, facts: Mapping[str, Any]) -> None:
+        """Note one image."""
+        self.content["images"][name] = dict(facts)
+        if time.monotonic() - self.written > RECORD_EVERY:
+            self.write()
+
+    def failed(self, name: str, message: str) -> None:
+        """Note one image that could not be done."""
+        self.content["images"].pop(name, None)
+        self.content["failed"][name] = message
+
+    def write(self) -> None:
+        """Write run.json, whole or not at all."""
+        write_text(self.path, json.dumps(self.content, indent=2, ensure_ascii=False))
+        self.written = time.monotonic()
+
+
+def _read(path: Path) -> dict[str, Any] | None:
+    """An earlier record; None where there is none. Raises InputError where run.json is something else."""
+    if not path.is_file():
+        return None
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+        if content["command"] == "predict" and isinstance(content["images"], dict) and isinstance(content["model_sha256"], str):
+            return dict(content)
+    except (ValueError, KeyError, TypeError, OSError):
+        pass
+    raise InputError("is not a record of biomask predict", where=path, fix="choose another -o")
+
+
