@@ -146,17 +146,17 @@ def train(data: str | Path, out: str | Path, options: TrainOptions | None = None
     with joined(device) as world:
         progress = progress if progress is not None and world.leads else Silent()
         recipe = resolve_recipe(options)
+        dataset = open_dataset(data, recipe.data, normalization_of(recipe.normalization), progress=progress)
         if options.overwrite and world.leads:
             _forget(out)
         world.total(torch.zeros(1, device=device))  # nobody reads the state before it is forgotten
-        dataset = open_dataset(data, recipe.data, normalization_of(recipe.normalization), progress=progress)
         trainer = _trainer(dataset, out, recipe, device, world, progress)
         state, stopped = trainer.run()
-        if world.leads:
-            _write_record(out, data, recipe, device, state, stopped)
-            from biomask.reports.write import write_training_report
+    if world.leads:
+        _write_record(out, data, recipe, device, state, stopped)
+        from biomask.reports.write import write_training_report
 
-            write_training_report(out, dataset, trainer.validation)
+        write_training_report(out, dataset, trainer.validation)
     dice = Score(tuple(state.best_dice)).selection if state.best_step is not None else None
     return TrainResult(out, state.step, state.seconds, dice, stopped)
 

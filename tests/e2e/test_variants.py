@@ -23,13 +23,13 @@ def test_a_volume_keeps_its_spacing_and_is_tiled(tmp_path):
         mask = blobs(i, (18, 40, 44))
         image = (80 + 60 * mask + np.random.default_rng(i).normal(0, 15, mask.shape)).clip(0, 255).astype(np.uint8)
         for kind, array in (("images", image), ("masks", mask)):
-            (tmp_path / kind).mkdir(exist_ok=True)
-            tifffile.imwrite(tmp_path / kind / f"v{i}.tif", array, imagej=True, resolution=(2, 2),
+            (tmp_path / "data" / kind).mkdir(exist_ok=True, parents=True)
+            tifffile.imwrite(tmp_path / "data" / kind / f"v{i}.tif", array, imagej=True, resolution=(2, 2),
                              metadata={"axes": "ZYX", "unit": "um", "spacing": 2.0})
-    api.train(tmp_path, tmp_path / "m", api.TrainOptions(steps=25, settings=SMALL))
-    api.predict(tmp_path / "m", tmp_path / "images", tmp_path / "tiled", api.PredictOptions(tile=16, probabilities=True))
-    api.predict(tmp_path / "m", tmp_path / "images", tmp_path / "whole", api.PredictOptions(tile="whole"))
-    assert api.evaluate(tmp_path / "tiled", tmp_path)["mean"]["dice"] > 0.85
+    api.train(tmp_path / "data", tmp_path / "m", api.TrainOptions(steps=25, settings=SMALL))
+    api.predict(tmp_path / "m", tmp_path / "data" / "images", tmp_path / "tiled", api.PredictOptions(tile=16, probabilities=True))
+    api.predict(tmp_path / "m", tmp_path / "data" / "images", tmp_path / "whole", api.PredictOptions(tile="whole"))
+    assert api.evaluate(tmp_path / "tiled", tmp_path / "data")["mean"]["dice"] > 0.85
     for i in range(4):
         tiled, whole = (read_image(tmp_path / out / "masks" / f"v{i}.tif") for out in ("tiled", "whole"))
         assert (tiled.array == whole.array).all()
@@ -49,12 +49,12 @@ def test_colour_images_with_three_classes_and_unknown_pixels(tmp_path, padding):
         image = (colours + np.random.default_rng(i).normal(0, 20, colours.shape)).clip(0, 255).astype(np.uint8)
         values = np.array([0, 7, 100], np.uint8)[classes]
         values[:10, :20] = 255  # nobody knows
-        write_picture(tmp_path / "images" / f"image {i}.png", np.moveaxis(image, -1, 0))
-        write_picture(tmp_path / "masks" / f"image {i}.png", values)
+        write_picture(tmp_path / "data" / "images" / f"image {i}.png", np.moveaxis(image, -1, 0))
+        write_picture(tmp_path / "data" / "masks" / f"image {i}.png", values)
     settings = (*SMALL, f"network.options.padding={padding}", "data.legend={0: background, 7: red, 100: blue}")
-    api.train(tmp_path, tmp_path / "m", api.TrainOptions(steps=60, ignore=255, settings=settings))
-    api.predict(tmp_path / "m", tmp_path / "images", tmp_path / "out", api.PredictOptions(tile=24))
-    evaluation = api.evaluate(tmp_path / "out", tmp_path, ignore=255, report=tmp_path / "report.html")
+    api.train(tmp_path / "data", tmp_path / "m", api.TrainOptions(steps=60, ignore=255, settings=settings))
+    api.predict(tmp_path / "m", tmp_path / "data" / "images", tmp_path / "out", api.PredictOptions(tile=24))
+    evaluation = api.evaluate(tmp_path / "out", tmp_path / "data", ignore=255, report=tmp_path / "report.html")
     assert {v: c["name"] for v, c in evaluation["per_class"].items()} == {"0": "background", "7": "red", "100": "blue"}
     assert evaluation["mean"]["dice"] > 0.8
     assert evaluation["per_image"][0]["pixels"] == 70 * 90 - 200

@@ -18,14 +18,15 @@ from biomask.prediction.memory import TooLittleMemory, activation_bytes, fit_til
 @pytest.fixture(scope="module")
 def model(tmp_path_factory) -> Path:
     """The default network, full width, one step."""
-    folder = tmp_path_factory.mktemp("memory")
+    root = tmp_path_factory.mktemp("memory")
+    folder = root / "data"
     for i in range(2):
         image, cells = phase_contrast_cells(0, i, (64, 64))
         write_picture(folder / "images" / f"{i}.png", image)
         write_picture(folder / "masks" / f"{i}.png", np.where(cells > 0, 255, 0).astype(np.uint8))
-    api.train(folder, folder / "model", api.TrainOptions(steps=1, settings=("training.batch=1",)))
-    write_picture(folder / "large" / "large.png", np.random.default_rng(0).integers(0, 255, (1500, 1500), dtype=np.uint8))
-    return folder
+    api.train(folder, root / "model", api.TrainOptions(steps=1, settings=("training.batch=1",)))
+    write_picture(root / "large" / "large.png", np.random.default_rng(0).integers(0, 255, (1500, 1500), dtype=np.uint8))
+    return root
 
 
 #: Starts a command from a process that is small itself: until a child's exec, the peak that the system keeps for it is

@@ -24,8 +24,8 @@ def interval(rows: Sequence[float | None] | Sequence[Sequence[float | None]], se
     >>> interval([0.5, 0.75, None])
     {'low': 0.5, 'high': 0.75, 'kind': 'range', 'n': 2}
     """
-    columns = [row if isinstance(row, Sequence) else (row,) for row in rows]
-    values = np.array([[np.nan if v is None else v for v in row] for row in columns], np.float64).reshape(len(columns), -1)
+    columns: list[Sequence[float | None]] = [row if isinstance(row, Sequence) else (row,) for row in rows]
+    values = np.array([[np.nan if v is None else v for v in row] for row in columns] or [[np.nan]], np.float64)
     values = values[~np.isnan(values).all(axis=1)]
     n = len(values)
     if n == 0:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -44,7 +45,10 @@ class World:
         if self.size == 1:
             return network
         share_batch_statistics(network)
-        return nn.parallel.DistributedDataParallel(network, broadcast_buffers=False)
+        # All processes keep the same buffers by themselves; torch 2.13 renamed the option that says so.
+        names = inspect.signature(nn.parallel.DistributedDataParallel).parameters
+        option = "forward_sync_buffers" if "forward_sync_buffers" in names else "broadcast_buffers"
+        return nn.parallel.DistributedDataParallel(network, **{option: False})
 
 
 @contextmanager
@@ -59,6 +63,7 @@ def joined(device: torch.device) -> Iterator[World]:
     dist.init_process_group("nccl" if device.type == "cuda" else "gloo")
     try:
         yield World(dist.get_rank(), dist.get_world_size())
+        dist.barrier()  # leaving while another still talks would abort it
     finally:
         dist.destroy_process_group()
 
