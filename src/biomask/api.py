@@ -20,7 +20,7 @@ import biomask
 from biomask import recipes
 from biomask.checkpoint import MODEL_FILE, Model, ModelHeader, build_network, load_model, save_model
 from biomask.data.dataset import Dataset, open_dataset
-from biomask.data.fingerprint import choose_patch
+from biomask.data.fingerprint import choose_patch, complete_network
 from biomask.data.splits import hold_out
 from biomask.device import choose_device, describe_device
 from biomask.errors import ManyErrors, UsageError
@@ -92,8 +92,8 @@ def build(name: str, *, in_channels: int, classes: int, spatial_dims: int = 2, *
     """
     recipe = recipes.get(name) if name in recipes.names() else Recipe(name=name, network=NetworkSettings(name=name))
     network = recipe.network.model_copy(update={"options": {**recipe.network.options, **options}})
-    return build_network(recipe.model_copy(update={"network": network}), in_channels=in_channels, classes=classes,
-                         spatial_dims=spatial_dims)
+    recipe = _completed(recipe.model_copy(update={"network": network}), spatial_dims)
+    return build_network(recipe, in_channels=in_channels, classes=classes, spatial_dims=spatial_dims)
 
 
 def load(path: str | Path) -> nn.Module:
@@ -121,12 +121,12 @@ def predict(model: str | Path | Model, images: str | Path, out: str | Path, opti
 
 
 def evaluate(predictions: str | Path, truth: str | Path, *, ignore: int | None = None, report: str | Path | None = None,
-             progress: Progress | None = None) -> dict[str, Any]:
+             seed: int = 0, progress: Progress | None = None) -> dict[str, Any]:
     """Scores of predicted masks against true ones as a JSON-ready dict; see `biomask.evaluation.evaluate.evaluate`.
 
     report: also write an HTML report to this file.
     """
-    evaluation = _evaluate(predictions, truth, ignore=ignore, progress=progress)
+    evaluation = _evaluate(predictions, truth, ignore=ignore, seed=seed, progress=progress)
     if report is not None:
         from biomask.reports.write import write_evaluation_report
 
@@ -150,15 +150,22 @@ def train(data: str | Path, out: str | Path, options: TrainOptions | None = None
         if options.overwrite and world.leads:
             _forget(out)
         world.total(torch.zeros(1, device=device))  # nobody reads the state before it is forgotten
+        recipe = _completed(recipe, len(dataset.facts.axes) - 1)
         trainer = _trainer(dataset, out, recipe, device, world, progress)
         state, stopped = trainer.run()
     if world.leads:
         _write_record(out, data, recipe, device, state, stopped)
         from biomask.reports.write import write_training_report
 
-        write_training_report(out, dataset, trainer.validation)
+        write_training_report(out, dataset, trainer.validation, device)
     dice = Score(tuple(state.best_dice)).selection if state.best_step is not None else None
     return TrainResult(out, state.step, state.seconds, dice, stopped)
+
+
+def _completed(recipe: Recipe, spatial_dims: int) -> Recipe:
+    """The recipe with the network options that the data decide."""
+    options = complete_network(recipe.network.name, recipe.network.options, spatial_dims)
+    return recipe.model_copy(update={"network": recipe.network.model_copy(update={"options": options})})
 
 
 def resolve_recipe(options: TrainOptions) -> Recipe:

@@ -76,7 +76,7 @@ class Model:
     """A trained network with all that prediction needs."""
 
     network: nn.Module
-    """In eval mode, float32, on the CPU."""
+    """In eval mode, float32; on the CPU until it is moved."""
     header: ModelHeader
     path: Path
 
@@ -129,7 +129,7 @@ def load_model(path: str | Path) -> Model:
             if strange:
                 raise ModelFileError(f"holds tensors of dtype {', '.join(strange)}, which are no weights", where=file)
             network = _empty_network(header, {k: tuple(s.get_shape()) for k, s in slices.items()}, file)
-            network.load_state_dict({k: opened.get_tensor(k) for k in slices}, assign=True)
+            network.load_state_dict({k: opened.get_tensor(k).clone() for k in slices}, assign=True)
     except BiomaskError:
         raise
     except (SafetensorError, OSError, ValueError, TypeError, RuntimeError) as error:

@@ -21,6 +21,10 @@ PALETTE: tuple[tuple[int, int, int], ...] = (
 )
 
 
+#: Pixels looked up at a time.
+STRIP = 2**20
+
+
 @dataclass(frozen=True)
 class LegendEntry:
     """One class: the value on disk, the name, the colour."""
@@ -81,18 +85,22 @@ class Legend:
         """The values on disk, ascending."""
         return tuple(e.value for e in self.entries)
 
-    def ids(self, array: npt.NDArray[Any]) -> npt.NDArray[np.int64]:
-        """Class ids 0..K-1 for an array of values on disk.
+    def ids(self, array: npt.NDArray[Any]) -> npt.NDArray[Any]:
+        """Class ids 0..K-1 for an array of values on disk: uint8 for up to 256 classes, else int64.
 
         Raises LabelsError naming the values that the legend lacks.
         """
-        values = np.asarray(self.values)
-        position = np.searchsorted(values, array).clip(max=len(values) - 1)
-        unknown = values[position] != array
-        if unknown.any():
-            strangers = np.unique(np.asarray(array)[unknown])
-            raise LabelsError(f"values {strangers[:10].tolist()} are not in the legend {list(self.values)}")
-        return position.astype(np.int64)
+        values, array = np.asarray(self.values), np.asarray(array)
+        out = np.empty(array.shape, np.uint8 if len(values) <= 256 else np.int64)
+        flat, found = array.reshape(-1), out.reshape(-1)
+        for start in range(0, flat.size, STRIP):  # positions are int64: never of a whole large image at once
+            part = flat[start : start + STRIP]
+            position = np.searchsorted(values, part).clip(max=len(values) - 1)
+            strange = values[position] != part
+            if strange.any():
+                raise LabelsError(f"values {np.unique(part[strange])[:10].tolist()} are not in the legend {list(self.values)}")
+            found[start : start + STRIP] = position
+        return out
 
     def values_of(self, ids: npt.NDArray[Any]) -> npt.NDArray[Any]:
         """Values on disk for class ids, in the smallest unsigned dtype (int32 if one is negative)."""
@@ -115,7 +123,7 @@ class Labels:
     """The truth for one image.
 
     kind        array
-    classes     int64 (*S), class ids 0..K-1 = positions in the legend
+    classes     integer (*S), class ids 0..K-1 = positions in the legend
     multilabel  bool (K, *S), one channel per structure
     instances   int32 (*S), ids, 0 = background
     soft        float32 (K, *S), 0..1, e.g. the share of experts who said so

@@ -26,7 +26,7 @@ class _Settings(BaseModel):
 class NetworkSettings(_Settings):
     """Which network, and how it is built."""
 
-    name: str = Field("unet", description="a name in biomask.models.MODELS, or module:qualname of your own")
+    name: str = Field("unet", description="a name in biomask.models.MODELS")
     options: dict[str, JsonValue] = Field(
         default_factory=dict, description="keyword arguments of its constructor, but in_channels, classes, spatial_dims")
 
@@ -34,11 +34,11 @@ class NetworkSettings(_Settings):
 class DataSettings(_Settings):
     """What is read, and what is held out."""
 
-    kind: LabelKind | None = Field(None, description="kind of labels; none = inferred, with the reason printed")
+    kind: LabelKind | None = Field(None, description="kind of labels; null = inferred, with the reason printed")
     ignore: int | None = Field(None, description="label value of pixels where nothing is known")
-    legend: dict[int, str] | None = Field(None, description="value: name; none = the values found")
-    channels: tuple[Channel, ...] | None = Field(None, description="channels used, by name or number; none = all")
-    spacing: dict[str, Micrometres] | None = Field(None, description="µm per pixel to resample to; none = as it is")
+    legend: dict[int, str] | None = Field(None, description="value: name; null = the values found")
+    channels: tuple[Channel, ...] | None = Field(None, description="channels used, by name or number; null = all")
+    spacing: dict[str, Micrometres] | None = Field(None, description="µm per pixel to resample to; null = as it is")
     validation_share: float = Field(0.15, ge=0, lt=1, description="share of the images held out to choose the best")
 
 
@@ -84,14 +84,14 @@ class TrainingSettings(_Settings):
     minutes: float | None = Field(None, gt=0, description="budget in wall time, validation included")
     seed: int = Field(0, ge=0, le=2**63 - 1, description="every random choice follows from it")
     batch: int = Field(4, ge=1, description="patches a step, over all devices together")
-    patch: tuple[Pixels, ...] | None = Field(None, description="output pixels of a patch, (y, x) or (z, y, x); none = chosen")
+    patch: tuple[Pixels, ...] | None = Field(None, description="output pixels of a patch, (y, x) or (z, y, x); null = chosen")
     optimizer: Literal["adamw", "sgd"] = Field("adamw", description="adamw, or sgd with momentum")
     lr: float = Field(1e-3, gt=0, description="highest learning rate")
     momentum: float = Field(0.99, ge=0, lt=1, description="of sgd")
     weight_decay: float = Field(1e-4, ge=0, description="decoupled (adamw) or L2 (sgd)")
     schedule: Literal["cosine", "constant"] = Field("cosine", description="cosine reaches 0 when the budget ends")
     warmup: float = Field(0.03, ge=0, lt=1, description="share of the budget over which the rate rises")
-    clip: float | None = Field(1.0, gt=0, description="largest norm of the gradient; none = any")
+    clip: float | None = Field(1.0, gt=0, description="largest norm of the gradient; null = any")
     precision: Literal["auto", "float32", "bfloat16"] = Field(
         "auto", description="auto = bfloat16 where the device is faster with it; weights stay float32")
     validations: int = Field(10, ge=1, description="how often the held-out images are scored")

@@ -17,13 +17,14 @@ def evaluate(
     truth: Annotated[Path, typer.Argument(help="Folder of true masks, or a data folder that holds masks/.")],
     ignore: Ignore = None,
     report: Annotated[Path | None, typer.Option(help="Also write an HTML report to this file.")] = None,
+    seed: Annotated[int, typer.Option(help="Of the bootstrap behind the intervals.", min=0)] = 0,
     json: Json = None,
 ) -> int:
     """Compare predicted masks with true ones: Dice, IoU, pixel error."""
     from biomask import api
 
     check_json(json)
-    evaluation = api.evaluate(predictions, truth, ignore=ignore, report=report, progress=ConsoleProgress())
+    evaluation = api.evaluate(predictions, truth, ignore=ignore, report=report, seed=seed, progress=ConsoleProgress())
     if not write_json(evaluation, json):
         print_scores(evaluation)
     return 0

@@ -27,13 +27,18 @@ def predict(
 ) -> int:
     """Segment images. Failed inputs are listed; run again, only what is missing is done."""
     from biomask import api
+    from biomask.errors import ManyErrors
     from biomask.prediction.predict import parse_memory, parse_tile
 
     check_json(json)
     options = api.PredictOptions(tile=parse_tile(tile) if tile is not None else None,
                                  memory=parse_memory(memory) if memory is not None else None,
                                  device=device, probabilities=probabilities, overwrite=overwrite)
-    result = api.predict(model, images, out, options, progress=ConsoleProgress())
+    try:
+        result = api.predict(model, images, out, options, progress=ConsoleProgress())
+    except ManyErrors as error:
+        write_json({"out": str(out), "failed": [str(e) for e in error.errors]}, json)
+        raise
     if not write_json({**asdict(result), "out": str(result.out)}, json):
         show(f"{result.out}: {len(result.done)} images in {result.seconds:.1f} s"
                      + (f", {len(result.skipped)} were there" if result.skipped else ""))

@@ -35,7 +35,7 @@ def train(
     options = api.TrainOptions(recipe=recipe, settings=tuple(settings or ()), minutes=minutes, steps=steps, seed=seed,
                                device=device, labels=labels, ignore=ignore, overwrite=overwrite)  # type: ignore[arg-type]
     result = api.train(data, out, options, progress=ConsoleProgress())
-    taken = write_json({**asdict(result), "model": str(result.model)}, json)
+    taken = _leads() and write_json({**asdict(result), "model": str(result.model)}, json)
     if result.stopped_by:
         raise StoppedError(f"by {result.stopped_by} at step {result.step}; the model in {result.model} is usable",
                            fix="run the same command again to go on")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 from collections import Counter, OrderedDict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -29,6 +30,9 @@ MOST_CLASSES = 64
 
 #: Class ids are held in 8 bits.
 MOST_VALUES = 256
+
+#: Share of the free memory for images that were read and may be needed again.
+CACHE_SHARE = 0.25
 
 #: More values in one image are no labels at all.
 MOST_IDS = 4096
@@ -69,7 +73,7 @@ class Dataset:
     legend: Legend
     ignore: int | None
     normalization: Normalization
-    cache_bytes: int = 4 * 2**30
+    cache_bytes: int = 2**30
     _cache: OrderedDict[int, tuple[npt.NDArray[np.float32], npt.NDArray[np.uint8], npt.NDArray[np.bool_] | None]] = field(
         default_factory=OrderedDict, repr=False)
     _cached: int = 0
@@ -93,7 +97,7 @@ class Dataset:
             self._cache.move_to_end(i)
             return self._cache[i]
         image, labels = self.image(i), self.labels(i)
-        entry = (apply(image.array, *self.normalization.statistics(image.array)), labels.array.astype(np.uint8),
+        entry = (apply(image.array, *self.normalization.statistics(image.array)), labels.array.astype(np.uint8, copy=False),
                  labels.ignore)
         self._cache[i] = entry
         self._cached += _bytes(entry)
@@ -150,7 +154,14 @@ def open_dataset(folder: str | Path, settings: DataSettings, normalization: Norm
         raise LabelsError(f"values {strangers[:10]} are not in data.legend {sorted(settings.legend or {})}", where=folder,
                           fix="name them in data.legend, or leave one of them out with --ignore VALUE")
     legend = Legend.of_values([*values, *(settings.legend or {})], settings.legend)
-    return Dataset(pairs, facts, legend, settings.ignore, normalization)
+    return Dataset(pairs, facts, legend, settings.ignore, normalization, cache_bytes=_cache_bytes())
+
+
+def _cache_bytes() -> int:
+    """A quarter of the free memory, shared by the processes of this machine."""
+    import psutil
+
+    return int(psutil.virtual_memory().available * CACHE_SHARE) // int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
 
 
 @dataclass(frozen=True)
@@ -220,7 +231,7 @@ def _pieces(values: npt.NDArray[Any], ignore: int | None) -> int:
     from skimage.measure import label
 
     known = values if ignore is None else np.where(values == ignore, 0, values)
-    return int(label(known.astype(np.int64), background=0, return_num=True)[1])
+    return int(label(known, background=0, return_num=True)[1])
 
 
 def _misfits(good: Sequence[_Inspected]) -> list[tuple[str, BiomaskError]]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -59,7 +60,7 @@ def draw_sample(seed: int, n: int, sizes: Sequence[tuple[int, ...]], geometry: P
                 augmentation: AugmentationSettings) -> Draw:
     """The choices of sample `n`: an image with a chance that follows its number of pixels, a place, a symmetry."""
     rng = np.random.Generator(np.random.Philox(key=[seed, n]))
-    weights = np.cumsum([float(np.prod(s)) for s in sizes])
+    weights = _cumulative_pixels(tuple(sizes))
     image = int(np.searchsorted(weights, rng.random() * weights[-1], side="right").clip(max=len(sizes) - 1))
     start = tuple(int(rng.integers(0, s - t + 1)) if s >= t else -((t - s) // 2)
                   for s, t in zip(sizes[image], geometry.target, strict=True))
@@ -68,6 +69,11 @@ def draw_sample(seed: int, n: int, sizes: Sequence[tuple[int, ...]], geometry: P
     square = geometry.target[-1] == geometry.target[-2] and geometry.margin[-1] == geometry.margin[-2]
     turns = int(rng.integers(0, 4)) if augmentation.rotate90 and square else 0
     return Draw(image, start, flips, turns)
+
+
+@lru_cache(maxsize=4)
+def _cumulative_pixels(sizes: tuple[tuple[int, ...], ...]) -> npt.NDArray[np.float64]:
+    return np.cumsum([float(np.prod(s)) for s in sizes])
 
 
 def make_batch(dataset: Dataset, seed: int, samples: Sequence[int], geometry: PatchGeometry,

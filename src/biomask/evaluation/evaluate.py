@@ -14,7 +14,7 @@ import numpy.typing as npt
 from biomask.data.pairing import IMAGE_FOLDERS, MASK_FOLDERS, index
 from biomask.errors import BiomaskError, InputError, LabelsError, ManyErrors, MissingPathError, PairingError
 from biomask.evaluation.bootstrap import interval
-from biomask.io import read_label_values
+from biomask.io import list_unread, read_label_values
 from biomask.labels import Legend
 from biomask.metrics import confusion_matrix, mean, overlap
 from biomask.progress import Progress, Silent
@@ -52,6 +52,10 @@ def find_cases(predictions: str | Path, truth: str | Path) -> tuple[list[Case], 
         return [Case(predictions.stem, predictions, truth)], []
     predictions = predictions / "masks" if (predictions / "masks").is_dir() else predictions
     truth = next((truth / name for name in MASK_FOLDERS if (truth / name).is_dir()), truth)
+    unread = list_unread(truth)
+    if unread:
+        raise PairingError(f"{len(unread)} file(s) of a format that is not read: {', '.join(p.name for p in unread[:10])}",
+                           where=truth, fix="convert them to PNG or TIFF, or move them elsewhere")
     left, right = index(predictions), index(truth)
     if not right:
         hint = next((f" (it has {truth / n})" for n in IMAGE_FOLDERS if (truth / n).is_dir()), "")
@@ -65,11 +69,11 @@ def find_cases(predictions: str | Path, truth: str | Path) -> tuple[list[Case], 
 
 
 def evaluate(predictions: str | Path, truth: str | Path, *, ignore: int | None = None,
-             names: Mapping[int, str] | None = None, progress: Progress | None = None) -> dict[str, Any]:
+             names: Mapping[int, str] | None = None, seed: int = 0, progress: Progress | None = None) -> dict[str, Any]:
     """Scores as JSON-ready dict: design's evaluation schema.
 
     ignore: value of unknown pixels in the truth. names: value → class name; by default those that `predict` recorded.
-    Undefined scores are None. Raises ManyErrors listing every bad pair.
+    seed: of the bootstrap. Undefined scores are None. Raises ManyErrors listing every bad pair.
     """
     progress = progress or Silent()
     cases, extra = find_cases(predictions, truth)
@@ -89,10 +93,11 @@ def evaluate(predictions: str | Path, truth: str | Path, *, ignore: int | None =
         raise ManyErrors(f"{len(errors)} of {len(cases)} pairs cannot be compared:", errors)
     return {"schema_version": SCHEMA_VERSION, "n_images": len(cases), "predictions": str(predictions), "truth": str(truth),
             "legend": legend.to_json(), "ignore": ignore, "without_truth": extra,
-            **summarise([c.name for c in cases], matrices, legend), "footnotes": list(FOOTNOTES)}
+            **summarise([c.name for c in cases], matrices, legend, seed=seed), "footnotes": list(FOOTNOTES)}
 
 
-def summarise(names: Sequence[str], matrices: Sequence[npt.NDArray[np.int64]], legend: Legend) -> dict[str, Any]:
+def summarise(names: Sequence[str], matrices: Sequence[npt.NDArray[np.int64]], legend: Legend, *,
+              seed: int = 0) -> dict[str, Any]:
     """per_image, per_class, mean, pooled and intervals from one confusion matrix an image."""
     values = [str(v) for v in legend.values]
     images = [overlap(m) for m in matrices]
@@ -115,8 +120,9 @@ def summarise(names: Sequence[str], matrices: Sequence[npt.NDArray[np.int64]], l
                  "pixel_error": mean(o.pixel_error for o in images)},
         "pooled": {"dice": mean(pooled.dice[1:]), "iou": mean(pooled.iou[1:]), "pixel_error": pooled.pixel_error,
                    "per_class": {v: {"dice": pooled.dice[i], "iou": pooled.iou[i]} for i, v in enumerate(values)}},
-        "intervals": {"dice": interval([o.dice[1:] for o in images]), "iou": interval([o.iou[1:] for o in images]),
-                      "pixel_error": interval([[o.pixel_error] for o in images])},
+        "intervals": {"dice": interval([o.dice[1:] for o in images], seed),
+                      "iou": interval([o.iou[1:] for o in images], seed),
+                      "pixel_error": interval([o.pixel_error for o in images], seed)},
     }
 
 

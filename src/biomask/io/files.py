@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import hashlib
 import os
+import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -127,13 +128,16 @@ def writing(path: Path) -> Iterator[Path]:
 
     A killed process leaves the old file or none, never half of one. Raises WriteError or DiskFullError.
     """
-    # A name of its own length, since the file's may be the longest that the disk takes.
-    temporary = path.with_name(f".{hashlib.sha1(os.fsencode(path.name)).hexdigest()[:12]}.{os.getpid()}.part{path.suffix}")
+    # A name of its own length, since the file's may be the longest that the disk takes, and always the same one, so that
+    # what a killed process left is overwritten.
+    temporary = path.with_name(f".{hashlib.sha1(os.fsencode(path.name)).hexdigest()[:16]}.part{path.suffix}")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         yield temporary
-        temporary.chmod(0o666 & ~_umask())  # some writers create private files
-        os.replace(temporary, path)
+        with suppress(OSError):
+            temporary.chmod(0o666 & ~_umask())  # some writers create private files; some disks know no rights
+        _settle(temporary)
+        _replace(temporary, path)
     except OSError as error:
         _remove(temporary)
         if error.errno in (errno.ENOSPC, errno.EDQUOT):
@@ -143,6 +147,25 @@ def writing(path: Path) -> Iterator[Path]:
     except BaseException:
         _remove(temporary)
         raise
+
+
+def _settle(path: Path) -> None:
+    """Have the disk take what the system holds back: a name must never point to less than the whole file."""
+    with path.open("rb+") as file:
+        os.fsync(file.fileno())
+
+
+def _replace(source: Path, target: Path) -> None:
+    """Move onto `target`; on Windows a virus scanner or viewer may hold it for a moment."""
+    for pause in (0.05, 0.2, 1.0):
+        try:
+            os.replace(source, target)
+            return
+        except PermissionError:
+            if os.name != "nt":
+                raise
+            time.sleep(pause)
+    os.replace(source, target)
 
 
 def require_writable(folder: Path) -> None:

@@ -12,8 +12,11 @@ import numpy.typing as npt
 from biomask.errors import ReadError
 from biomask.image import Image
 
-#: Pixels of the largest PNG that is opened; a small file can claim any number.
-LARGEST = 400_000_000
+#: Pixels of the largest PNG that is opened, which is Pillow's limit too; a small file can claim any number.
+LARGEST = 178_956_970
+
+#: PNG's colour types.
+GREY, PALETTE = 0, 3
 
 
 def read(path: Path, *, as_labels: bool = False) -> Image:
@@ -22,22 +25,25 @@ def read(path: Path, *, as_labels: bool = False) -> Image:
     as_labels: a palette file gives its indices, 1 channel, instead of colours. Spacing follows the pHYs chunk never:
     it holds the print size.
     """
-    mode, (width, height) = _header(path)
+    kind, bits, (width, height) = _header(path)
     if width * height > LARGEST:
         raise ReadError(f"{width} x {height} pixels is more than a PNG is opened for ({LARGEST:,})", where=path,
                         fix="save it as a tiled TIFF")
-    if mode == "P" and as_labels:
+    if kind == PALETTE and as_labels:
         return Image(_palette_indices(path)[None], "cyx", path.stem)
-    return Image(_channels_first(_decode(path), path), "cyx", path.stem)
+    array = _channels_first(_decode(path), path)
+    if kind == GREY and bits in (2, 4) and as_labels:
+        array = array // (255 // (2**bits - 1))  # decoders spread few bits over 0..255
+    return Image(array, "cyx", path.stem)
 
 
-def _header(path: Path) -> tuple[str, tuple[int, int]]:
-    """(Pillow's mode, (width, height)) from the first bytes; "P" for a palette, else ""."""
+def _header(path: Path) -> tuple[int, int, tuple[int, int]]:
+    """(colour type, bits a sample, (width, height)) from the first bytes."""
     with path.open("rb") as file:
         start = file.read(26)
     if len(start) < 26 or start[:8] != b"\x89PNG\r\n\x1a\n" or start[12:16] != b"IHDR":
         raise ReadError("is damaged or not a .png file (no PNG header)", where=path)
-    return ("P" if start[25] == 3 else ""), (int.from_bytes(start[16:20], "big"), int.from_bytes(start[20:24], "big"))
+    return start[25], start[24], (int.from_bytes(start[16:20], "big"), int.from_bytes(start[20:24], "big"))
 
 
 def _palette_indices(path: Path) -> npt.NDArray[np.uint8]:

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -18,6 +17,9 @@ from biomask.labels import Legend
 
 if TYPE_CHECKING:
     from tifffile import TiffFile
+
+# What tifffile has to say of odd tags is no news to a user; damage raises an error here.
+logging.getLogger("tifffile").addHandler(logging.NullHandler())
 
 #: Beyond this many bytes a classic TIFF's 32-bit offsets end.
 BIGTIFF = 2**32 - 2**25
@@ -39,7 +41,7 @@ def read(path: Path, *, as_labels: bool = False) -> Image:
     """
     import tifffile
 
-    with _complaints(path), tifffile.TiffFile(path) as file:
+    with tifffile.TiffFile(path) as file:
         _check_chain(file, path)
         if len(file.series) != 1:
             raise ReadError(f"holds {len(file.series)} image series", where=path, fix="save each as its own file")
@@ -62,34 +64,6 @@ def _check_chain(file: TiffFile, path: Path) -> None:
     following = int.from_bytes(handle.read(file.tiff.offsetsize), "little" if file.byteorder == "<" else "big")
     if following:
         raise ReadError(f"is damaged: it breaks off after page {pages}", where=path, fix="copy or export it again")
-
-
-class _Collector(logging.Handler):
-    """Keeps what tifffile only logs."""
-
-    def __init__(self) -> None:
-        super().__init__(logging.WARNING)
-        self.messages: list[str] = []
-
-    def emit(self, record: logging.LogRecord) -> None:
-        """Keep one message."""
-        self.messages.append(record.getMessage())
-
-
-@contextmanager
-def _complaints(path: Path) -> Iterator[None]:
-    """Raise ReadError where tifffile met damage: it logs that, and gives what is left of the file."""
-    logger, collector = logging.getLogger("tifffile"), _Collector()
-    propagate, logger.propagate = logger.propagate, False
-    logger.addHandler(collector)
-    try:
-        yield
-    finally:
-        logger.removeHandler(collector)
-        logger.propagate = propagate
-    damage = [m for m in collector.messages if any(word in m for word in ("invalid", "corrupt", "missing", "failed", "raised"))]
-    if damage:
-        raise ReadError(f"is damaged ({damage[0].splitlines()[0]})", where=path, fix="copy or export it again")
 
 
 def _order(axes: str, array: npt.NDArray[Any], path: Path) -> tuple[str, npt.NDArray[Any]]:

@@ -11,6 +11,9 @@ import numpy.typing as npt
 
 from biomask.errors import SizeError
 
+#: Pixels counted at a time.
+STRIP = 2**20
+
 
 @dataclass(frozen=True)
 class Overlap:
@@ -42,8 +45,12 @@ def confusion_matrix(truth: npt.NDArray[Any], prediction: npt.NDArray[Any], clas
     for name, ids in (("truth", truth), ("prediction", prediction)):
         if ids.size and (int(ids.min()) < 0 or int(ids.max()) >= classes):
             raise SizeError(f"{name} has ids {ids.min()}..{ids.max()}, which are not all in 0..{classes - 1}")
-    pairs = np.asarray(truth, np.int64).ravel() * classes + np.asarray(prediction, np.int64).ravel()
-    return np.bincount(pairs, minlength=classes * classes).reshape(classes, classes).astype(np.int64)
+    true, found = truth.ravel(), prediction.ravel()
+    counts = np.zeros(classes * classes, np.int64)
+    for start in range(0, true.size, STRIP):  # pairs are int64: never of a whole large image at once
+        pairs = true[start : start + STRIP].astype(np.int64) * classes + found[start : start + STRIP]
+        counts += np.bincount(pairs, minlength=classes * classes)
+    return counts.reshape(classes, classes)
 
 
 def overlap(confusion: npt.NDArray[Any]) -> Overlap:

@@ -36,7 +36,7 @@ RESERVE = 0.05
 
 @dataclass(frozen=True)
 class PredictOptions:
-    """How to predict; what does not change the result is not recorded as a difference."""
+    """How to predict."""
 
     tile: TileChoice | None = None
     """Pixels kept a tile, "whole" (untiled) or "auto" (by memory); None = the recipe's."""
@@ -76,7 +76,8 @@ def predict(model: Model, images: str | Path, out: str | Path, options: PredictO
         return_memory_at_once()
     record = Record(out, _facts(model, options, device), overwrite=options.overwrite)
     todo = [j for j in jobs if not record.has(j)]
-    skipped = tuple(j.name for j in jobs if j not in todo)
+    missing = {j.name for j in todo}
+    skipped = tuple(j.name for j in jobs if j.name not in missing)
     if skipped:
         progress.say(f"{len(skipped)} of {len(jobs)} images are done already")
     network = model.network.to(device, memory_format=CHANNELS_LAST[model.header.spatial_dims])  # type: ignore[call-overload]

@@ -54,7 +54,7 @@ def panels(example: Example, longest: int = LONGEST) -> list[tuple[str, Rgb]]:
     Large images are shrunk before outlines are drawn, so that these keep their width; small ones are enlarged by
     repeating pixels, so that nothing is invented. 64 levels of brightness halve the size of the file.
     """
-    small = _shrunk(example, longest)
+    small = shrunk(example, longest)
     nothing = np.zeros(small.image.size, np.uint8)
     found = [("image", draw_outlines(small.image, nothing, small.legend))]
     if small.truth is not None:
@@ -114,7 +114,7 @@ def _gallery(example: Example) -> Gallery:
     return Gallery(figures, columns=max(2, len(drawn)), title=title)
 
 
-def _shrunk(example: Example, longest: int) -> Example:
+def shrunk(example: Example, longest: int) -> Example:
     """The middle slice, reduced by a whole factor: the mean of a block of pixels, the class of its middle."""
     array = np.asarray(example.image.array if example.image.spatial_dims == 2
                        else example.image.array[:, example.image.size[0] // 2])

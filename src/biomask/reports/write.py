@@ -21,22 +21,27 @@ from biomask.metrics import confusion_matrix, mean, overlap
 from biomask.prediction.overlap_tile import predict_array
 from biomask.reports.demo import demo_report, typical_strip
 from biomask.reports.evaluation import evaluation_report
-from biomask.reports.examples import MOST_EXAMPLES, Example
+from biomask.reports.examples import LONGEST, MOST_EXAMPLES, Example, shrunk
 from biomask.reports.prediction import prediction_report
 from biomask.reports.training import training_report
 from biomask.training.resume import LogRow
 
 if TYPE_CHECKING:
+    import torch
+
     from biomask.data.dataset import Dataset
 
 #: Held-out images shown after a training, which is also what writing its report costs.
 SHOWN = 4
 
-#: Larger images are not predicted again for a picture.
-MOST_PIXELS = 4_000_000
+#: Larger images are not predicted again for a picture, which would add to the time asked for.
+MOST_PREDICTED = 600_000
+
+#: Larger images are not shown, since a report must not take the memory that prediction was bounded to.
+MOST_PIXELS = 16_000_000
 
 
-def write_training_report(folder: Path, dataset: Dataset, held_out: Dataset | None) -> Path:
+def write_training_report(folder: Path, dataset: Dataset, held_out: Dataset | None, device: torch.device) -> Path:
     """`report.html` in a model folder, with predictions of a few held-out images by the weights that were kept."""
     model = load_model(folder)
     record = json.loads((folder / "run.json").read_text(encoding="utf-8"))
@@ -44,15 +49,16 @@ def write_training_report(folder: Path, dataset: Dataset, held_out: Dataset | No
              "time": f"{record['seconds'] / 60:.1f} minutes", "device": str(record["device"]),
              "state": "finished" if record["finished"] else f"stopped by {record['stopped_by']}",
              "torch": str(record["torch_version"])}
-    examples = [_held_out_example(model, held_out, i) for i in _spread(len(held_out), SHOWN)
-                if np.prod(held_out.facts.sizes[i]) <= MOST_PIXELS] if held_out else []
+    model.network.to(device)
+    few = [i for i, size in enumerate(held_out.facts.sizes) if np.prod(size) <= MOST_PREDICTED] if held_out else []
+    examples = [_held_out_example(model, held_out, few[i], device) for i in _spread(len(few), SHOWN)] if held_out else []
     return _write(folder, training_report(model.header, read_log(folder / "log.csv"), facts=facts, examples=examples))
 
 
-def _held_out_example(model: Model, held_out: Dataset, i: int) -> Example:
+def _held_out_example(model: Model, held_out: Dataset, i: int, device: torch.device) -> Example:
     image, labels = held_out.image(i), held_out.labels(i)
     logits = predict_array(model.network, image.array, tile=512 if image.spatial_dims == 2 else 64,
-                           statistics=model.normalization.statistics(image.array))
+                           statistics=model.normalization.statistics(image.array), device=device)
     return _example(held_out.pairs[i].name, image, logits.argmax(axis=0), labels.array, model.legend, labels.ignore)
 
 
@@ -61,8 +67,9 @@ def write_prediction_report(model: Model, images: Path, out: Path) -> Path:
     record = json.loads((out / "run.json").read_text(encoding="utf-8"))
     files = {relative_stem(p, images).as_posix(): p for p in index(images).values()} if images.is_dir() else {images.stem: images}
     names = [name for name in record["images"] if name in files]
+    small = [name for name in names if np.prod(record["images"][name]["size"]) <= MOST_PIXELS]
     examples = [_example(name, read_image(files[name]), _ids(out / "masks" / f"{name}.tif", model.legend), None, model.legend)
-                for name in (names[i] for i in _spread(len(names), MOST_EXAMPLES // 2))]
+                for name in (small[i] for i in _spread(len(small), MOST_EXAMPLES // 2))]
     return _write(out, prediction_report(record, examples))
 
 
@@ -94,7 +101,7 @@ def evaluation_examples(evaluation: Mapping[str, Any]) -> list[Example]:
     images = index(folder)
     legend, ignore = Legend.from_json(evaluation["legend"]), evaluation["ignore"]
     cases = {c.name: c for c in find_cases(evaluation["predictions"], truth)[0] if c.name in images}
-    scored = sorted((i for i in evaluation["per_image"] if i["name"] in cases),
+    scored = sorted((i for i in evaluation["per_image"] if i["name"] in cases and i["pixels"] <= MOST_PIXELS),
                     key=lambda i: (i["dice"] is None, i["dice"] or 0.0))
     chosen = scored if len(scored) <= MOST_EXAMPLES else [*scored[: MOST_EXAMPLES - 1], scored[len(scored) // 2]]
     examples = []
@@ -103,8 +110,9 @@ def evaluation_examples(evaluation: Mapping[str, Any]) -> list[Example]:
         values = read_label_values(case.truth).array[0]
         unknown = values == ignore if ignore is not None else None
         known = values if unknown is None else np.where(unknown, legend.values[0], values)
-        examples.append(Example(case.name, read_image(images[case.name]), _ids(case.prediction, legend), legend.ids(known),
-                                legend, entry["dice"], unknown))
+        example = Example(case.name, read_image(images[case.name]), _ids(case.prediction, legend), legend.ids(known), legend,
+                          entry["dice"], unknown)
+        examples.append(shrunk(example, LONGEST))
     return examples
 
 
@@ -118,7 +126,7 @@ def read_log(path: Path) -> list[LogRow]:
 def _example(name: str, image: Any, predicted: npt.NDArray[Any], truth: npt.NDArray[Any] | None, legend: Legend,
              ignore: npt.NDArray[np.bool_] | None = None) -> Example:
     score = None if truth is None else mean(overlap(confusion_matrix(truth, predicted, len(legend), ignore)).dice[1:])
-    return Example(name, image, predicted, truth, legend, score, ignore)
+    return shrunk(Example(name, image, predicted, truth, legend, score, ignore), LONGEST)
 
 
 def _ids(path: Path, legend: Legend) -> npt.NDArray[Any]:

@@ -13,6 +13,8 @@ import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 
+from biomask.errors import InputError, UsageError
+
 
 @dataclass(frozen=True)
 class World:
@@ -30,7 +32,7 @@ class World:
         """Elementwise maximum over all processes, so that all decide alike."""
         if self.size == 1:
             return values
-        tensor = torch.tensor(values, dtype=torch.float64 if device.type != "mps" else torch.float32, device=device)
+        tensor = torch.tensor(values, dtype=torch.float64, device=device)
         dist.all_reduce(tensor, dist.ReduceOp.MAX)
         return [float(v) for v in tensor.tolist()]
 
@@ -47,8 +49,8 @@ class World:
         share_batch_statistics(network)
         # All processes keep the same buffers by themselves; torch 2.13 renamed the option that says so.
         names = inspect.signature(nn.parallel.DistributedDataParallel).parameters
-        option = "forward_sync_buffers" if "forward_sync_buffers" in names else "broadcast_buffers"
-        return nn.parallel.DistributedDataParallel(network, **{option: False})
+        option: Any = {("forward_sync_buffers" if "forward_sync_buffers" in names else "broadcast_buffers"): False}
+        return nn.parallel.DistributedDataParallel(network, **option)
 
 
 @contextmanager
@@ -69,10 +71,20 @@ def joined(device: torch.device) -> Iterator[World]:
 
 
 def local_device(device: torch.device) -> torch.device:
-    """cuda:N for the N-th process on this machine; other devices are shared."""
-    if str(device) == "cuda" and int(os.environ.get("WORLD_SIZE", "1")) > 1:
-        return torch.device("cuda", int(os.environ.get("LOCAL_RANK", "0")))
-    return device
+    """The device of one of several processes: cuda:N for the N-th on this machine, otherwise the CPU.
+
+    Raises UsageError where all would take the same GPU, InputError where there are fewer GPUs than processes.
+    """
+    if int(os.environ.get("WORLD_SIZE", "1")) == 1:
+        return device
+    if device.type != "cuda":
+        return torch.device("cpu")  # gloo knows no mps
+    if str(device) != "cuda":
+        raise UsageError(f"--device {device} would put all processes on one GPU", fix="--device cuda")
+    rank, count = int(os.environ.get("LOCAL_RANK", "0")), torch.cuda.device_count()
+    if rank >= count:
+        raise InputError(f"process {rank + 1} of this machine finds {count} GPU(s)", fix=f"torchrun --nproc-per-node {count}")
+    return torch.device("cuda", rank)
 
 
 class _Sum(torch.autograd.Function):

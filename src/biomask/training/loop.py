@@ -18,7 +18,7 @@ import torch
 from torch import Tensor, nn
 
 from biomask.data.patches import PatchGeometry, make_batch
-from biomask.errors import ResourceError, UsageError
+from biomask.errors import InputError, UsageError
 from biomask.losses import CombinedLoss
 from biomask.prediction.overlap_tile import CHANNELS_LAST
 from biomask.progress import Bar, Progress
@@ -71,15 +71,20 @@ class Trainer:
                                  class_weights=self.recipe.loss.class_weights).to(self.device)
         self.budget = Budget(settings.steps, settings.minutes, settings.validations)
         self.state = load_state(self.folder, network, self.optimizer, self.identity) or State()
+        first, last = self.world.largest([self.state.step, -self.state.step], self.device)
+        if first != -last:
+            raise InputError(f"processes would resume at different steps ({first:.0f} and {-last:.0f})", where=self.folder,
+                             fix="give a folder that all machines share")
         if self.state.step:
             self.progress.say(f"resuming at step {self.state.step}, {self.state.seconds / 60:.1f} minutes in")
         self.wrapped = self.world.prepare(network).train()
         self.began = time.perf_counter() - self.state.seconds
         self.saved = time.perf_counter()
-        with stop_on_signals() as stop, self.progress.bar("training") as bar:
-            stopped = self._steps(stop, bar)
-        self.state.finished = not stopped
-        self._save()
+        with stop_on_signals() as stop:
+            with self.progress.bar("training") as bar:
+                stopped = self._steps(stop, bar)
+            self.state.finished = not stopped
+            self._save()
         return self.state, (stop.signal or "a signal in another process") if stopped else None
 
     def _steps(self, stop: StopFlag, bar: Bar) -> bool:
@@ -87,21 +92,32 @@ class Trainer:
         state = self.state
         fraction = self.budget.fraction(state.step, state.seconds, state.reserve)
         while fraction < 1:
+            start = time.perf_counter()
             self._step(fraction)
-            state.seconds, stopped, state.reserve = self.world.largest(
-                [time.perf_counter() - self.began, float(stop.signal is not None), state.reserve], self.device)
+            if self.validation is not None and not state.reserve:
+                state.reserve = self._foreseen(time.perf_counter() - start, self.validation)
+            # What decisions depend on is made the same in all processes.
+            state.seconds, stopped, state.reserve, state.validation_seconds = self.world.largest(
+                [time.perf_counter() - self.began, float(stop.signal is not None), state.reserve, state.validation_seconds],
+                self.device)
             before, fraction = fraction, self.budget.fraction(state.step, state.seconds, state.reserve)
-            if state.step % self.budget.log_every == 0 or fraction >= 1:
+            if self.budget.logs(state.step) or fraction >= 1:
                 self._log()
-            if stopped:
-                return True
             if self.validation is not None and self.budget.crossed(before, fraction) and (
                     fraction >= 1 or self.budget.affordable(state.validation_seconds + state.reserve, state.seconds)):
                 self._validate(self.validation)
             elif time.perf_counter() - self.saved > SAVE_EVERY:
                 self._save()
             bar.update(fraction, self._note())
+            if stopped:
+                return fraction < 1
         return False
+
+    def _foreseen(self, step_seconds: float, held_out: Dataset) -> float:
+        """Seconds that a validation will take, from those of a step: about the same work a pixel, forward only but float32."""
+        pixels = sum(math.prod(size) for size in held_out.facts.sizes) / self.world.size
+        patch = math.prod(self.geometry.target) * self.recipe.training.batch / self.world.size
+        return step_seconds * pixels / patch
 
     def _step(self, fraction: float) -> None:
         """One optimisation step on the batch of its number."""
@@ -131,7 +147,7 @@ class Trainer:
         total = float(self.world.total(torch.tensor(state.loss_sum, device=self.device)))
         loss = total / self.world.size / max(1, state.loss_count)
         if not math.isfinite(loss):
-            raise ResourceError(f"the loss became {loss} at step {state.step}", where="training",
+            raise InputError(f"the loss became {loss} at step {state.step}", where="training",
                                 fix="run again with a lower rate (--set training.lr=3e-4) and --overwrite; "
                                     "the best weights so far are kept")
         state.history.append(LogRow(state.step, round(state.seconds, 3), self.optimizer.param_groups[0]["lr"], loss, None))

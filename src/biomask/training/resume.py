@@ -10,10 +10,11 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from biomask.errors import InputError, ModelFileError
+from biomask.errors import BiomaskError, InputError, ModelFileError
 from biomask.io.tensors import save_tensors
 
 STATE_FILE = "state.safetensors"
+STATE_VERSION = 1
 
 
 @dataclass(frozen=True)
@@ -60,7 +61,8 @@ def save_state(folder: Path, state: State, network: nn.Module, optimizer: torch.
     for index, values in optimizer.state_dict()["state"].items():
         tensors |= {f"optimizer.{index}.{k}": v for k, v in values.items() if isinstance(v, Tensor)}
     facts = {k: v for k, v in asdict(_without_tensors(state)).items() if k != "best"}
-    save_tensors(folder / STATE_FILE, tensors, {"state": json.dumps(facts), "identity": json.dumps(identity)})
+    save_tensors(folder / STATE_FILE, tensors, {"version": str(STATE_VERSION), "state": json.dumps(facts),
+                                                 "identity": json.dumps(identity)})
 
 
 def _without_tensors(state: State) -> State:
@@ -81,15 +83,20 @@ def load_state(folder: Path, network: nn.Module, optimizer: torch.optim.Optimize
     try:
         with safe_open(file, framework="pt") as opened:
             metadata = opened.metadata() or {}
+            if metadata.get("version") != str(STATE_VERSION):
+                raise ModelFileError("was written by another version of biomask", where=file, fix="start again with --overwrite")
             facts, before = json.loads(metadata["state"]), json.loads(metadata["identity"])
             _require_same(before, json.loads(json.dumps(identity)), folder)
-            tensors = {k: opened.get_tensor(k) for k in opened.keys()}  # noqa: SIM118
-    except (SafetensorError, OSError, KeyError, ValueError) as error:
+            # Copies: the file is replaced at the next save, which Windows refuses while it is mapped.
+            tensors = {k: opened.get_tensor(k).clone() for k in opened.keys()}  # noqa: SIM118
+        network.load_state_dict(_below("network.", tensors))
+        _restore_optimizer(optimizer, _below("optimizer.", tensors))
+        facts["history"] = [LogRow(**row) for row in facts["history"]]
+        return State(**facts, best=_below("best.", tensors))
+    except BiomaskError:
+        raise
+    except (SafetensorError, OSError, KeyError, ValueError, TypeError, RuntimeError) as error:
         raise ModelFileError(f"cannot be read ({error})", where=file, fix="start again with --overwrite") from error
-    network.load_state_dict(_below("network.", tensors))
-    _restore_optimizer(optimizer, _below("optimizer.", tensors))
-    facts["history"] = [LogRow(**row) for row in facts["history"]]
-    return State(**facts, best=_below("best.", tensors))
 
 
 def _below(prefix: str, tensors: dict[str, Tensor]) -> dict[str, Tensor]:

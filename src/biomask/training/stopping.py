@@ -10,7 +10,7 @@ from types import FrameType
 
 
 class StopFlag:
-    """Set by a signal; a second Ctrl-C interrupts at once."""
+    """Set by a signal; a second Ctrl-C interrupts at once, a repeated SIGTERM (as schedulers send it) does not."""
 
     def __init__(self) -> None:
         self.signal: str | None = None

@@ -11,7 +11,7 @@ from torch import nn
 
 from biomask.metrics import confusion_matrix, mean, overlap
 from biomask.prediction.overlap_tile import geometry_of, predict_tiles
-from biomask.tiling import choose_tile
+from biomask.tiling import choose_tile, smallest_tile
 from biomask.training.distributed import World
 
 if TYPE_CHECKING:
@@ -45,11 +45,10 @@ def validate(network: nn.Module, dataset: Dataset, device: torch.device, world: 
     total = torch.zeros(classes, classes, dtype=torch.float64)
     for i in range(world.rank, len(dataset), world.size):
         image, truth, ignore = dataset.item(i)
-        tile = choose_tile(truth.shape, LARGEST_READ, geometry) or truth.shape
+        tile = choose_tile(truth.shape, LARGEST_READ, geometry) or smallest_tile(geometry)
         ids = np.empty(truth.shape, np.uint8)
         for window, logits in predict_tiles(network, image, tile, device=device):
             ids[window.write] = logits.argmax(dim=0).to(torch.uint8).cpu().numpy()
         total += torch.from_numpy(confusion_matrix(truth, ids, classes, ignore)).double()
     network.train(was_training)
-    counts = total if device.type == "mps" else total.to(device)
-    return Score(overlap(world.total(counts).cpu().numpy()).dice)
+    return Score(overlap(world.total(total.to(device) if world.size > 1 else total).cpu().numpy()).dice)
