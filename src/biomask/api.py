@@ -39,6 +39,9 @@ from biomask.training.resume import State
 from biomask.training.validation import Score
 from biomask.transforms import normalization_of
 
+#: Fewer steps than this hardly train any network.
+FEW_STEPS = 100
+
 #: Minutes of training when no budget is given.
 DEFAULT_MINUTES = 10.0
 
@@ -108,6 +111,8 @@ def predict(model: str | Path | Model, images: str | Path, out: str | Path, opti
 
     Raises ManyErrors, after all good images are done, listing the others.
     """
+    if not isinstance(model, Model) and (Path(images) / MODEL_FILE).is_file() and not (Path(model) / MODEL_FILE).is_file():
+        raise UsageError(f"{images} is the model, {model} is not", fix="biomask predict MODEL IMAGES -o OUT")
     opened = model if isinstance(model, Model) else load_model(model)
     from biomask.reports.write import write_prediction_report
 
@@ -158,6 +163,9 @@ def train(data: str | Path, out: str | Path, options: TrainOptions | None = None
         from biomask.reports.write import write_training_report
 
         write_training_report(out, dataset, trainer.validation, device)
+    if recipe.training.minutes is not None and state.step < FEW_STEPS and not stopped:
+        progress.warn(f"only {state.step} steps in {recipe.training.minutes:g} minutes: this model is hardly trained; "
+                      f"run again with, for example, --minutes {max(10, round(10 * recipe.training.minutes))}")
     dice = Score(tuple(state.best_dice)).selection if state.best_step is not None else None
     return TrainResult(out, state.step, state.seconds, dice, stopped)
 
@@ -170,6 +178,8 @@ def _completed(recipe: Recipe, spatial_dims: int) -> Recipe:
 
 def resolve_recipe(options: TrainOptions) -> Recipe:
     """The recipe with all flags and settings applied and a budget. Raises UsageError for contradictions."""
+    if options.labels not in (None, "classes"):
+        raise UsageError(f"--labels {options.labels}: only classes are trained yet", fix="--labels classes, or leave it out")
     recipe = options.recipe if isinstance(options.recipe, Recipe) else recipes.get(options.recipe)
     if options.minutes is not None and options.steps is not None:
         raise UsageError("--minutes and --steps exclude each other", fix="give one of them")
@@ -193,6 +203,10 @@ def _check_place(out: Path, data: Path) -> None:
     """Refuse a model folder among the data, or where nothing can be written, before any work is done."""
     if data.resolve() in (out.resolve(), *out.resolve().parents) and data.exists():
         raise UsageError(f"-o {out} lies in the data folder", fix="give another folder: nothing is written beside inputs")
+    mine = (out / MODEL_FILE).exists() or (out / "resume").exists()
+    strange = [name for name in ("run.json", "log.csv", "report.html") if (out / name).exists() and not mine]
+    if strange:
+        raise UsageError(f"-o {out} holds {', '.join(strange)} but no model: they would be overwritten", fix="give another folder")
     require_writable(out)
 
 
@@ -270,6 +284,6 @@ def _write_record(out: Path, data: str | Path, recipe: Recipe, device: torch.dev
                   stopped: str | None) -> None:
     record = {"command": "train", "data": str(data), "biomask_version": biomask.__version__,
               "torch_version": torch.__version__, "device": str(device), "step": state.step,
-              "best_step": state.best_step, "seconds": round(state.seconds, 1), "finished": state.finished,
+              "best_step": state.best_step, "seconds": round(state.seconds, 1), "finished": bool(state.finished),
               "stopped_by": stopped, "written": time.strftime("%Y-%m-%dT%H:%M:%S%z"), "recipe": recipe.model_dump(mode="json")}
     write_text(out / "run.json", json.dumps(record, indent=2, ensure_ascii=False))

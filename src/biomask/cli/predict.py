@@ -40,6 +40,6 @@ def predict(
         write_json({"out": str(out), "failed": [str(e) for e in error.errors]}, json)
         raise
     if not write_json({**asdict(result), "out": str(result.out)}, json):
-        show(f"{result.out}: {len(result.done)} images in {result.seconds:.1f} s"
-                     + (f", {len(result.skipped)} were there" if result.skipped else ""))
+        there = f", {len(result.skipped)} were there" if result.skipped else ""
+        show(f"{result.out}: {len(result.done)} images in {result.seconds:.1f} s{there} · report: {result.out / 'report.html'}")
     return 0

@@ -39,9 +39,11 @@ def train(
     if result.stopped_by:
         raise StoppedError(f"by {result.stopped_by} at step {result.step}; the model in {result.model} is usable",
                            fix="run the same command again to go on")
-    if not taken and _leads():
-        score = f", validation Dice {result.validation_dice:.4f}" if result.validation_dice is not None else ""
+    if _leads() and not taken:
+        score = "" if result.validation_dice is None else (
+            f", Dice {result.validation_dice:.4f} on the images held out (mean of all classes)")
         show(f"{result.model}: {result.step} steps in {result.seconds / 60:.1f} minutes{score}")
+        show(f"report: {result.model / 'report.html'} · next: biomask predict {result.model} IMAGES -o OUT")
     return 0
 
 

@@ -37,6 +37,9 @@ CACHE_SHARE = 0.25
 #: More values in one image are no labels at all.
 MOST_IDS = 4096
 
+#: More values than this, each in one piece, are taken for objects even where they recur.
+MOST_STRUCTURES = 8
+
 #: Values over pieces from which on values count as one piece each; a few objects may be cut.
 ONE_PIECE = 0.9
 
@@ -195,6 +198,7 @@ def _survey(pairs: Sequence[Pair], settings: DataSettings, progress: Progress) -
         raise ManyErrors(f"{len(bad)} of {len(pairs)} pairs cannot be used:", [e for p in pairs for e in bad.get(p.name, [])],
                          fix="mend or remove them and run the command again")
     pixels = sum((Counter(i.counts) for i in good), Counter[int]())
+    _check_mixture(good, settings)
     kind, reason = (settings.kind, "as told") if settings.kind else _kind_of(good, pixels, settings.ignore)
     first = good[0].image
     spacing = dict(first.spacing) if first.spacing and all(i.image.spacing for i in good) else None
@@ -245,6 +249,15 @@ def _misfits(good: Sequence[_Inspected]) -> list[tuple[str, BiomaskError]]:
             for i in good if (i.image.axes, i.image.channels) != usual]
 
 
+def _check_mixture(good: Sequence[_Inspected], settings: DataSettings) -> None:
+    """Refuse masks of two programs: 0/1 in some files and 0/255 in the others would be trained as three classes."""
+    one, full = ([i.pair.labels.name for i in good if set(i.counts) - {settings.ignore} == {0, value}] for value in (1, 255))
+    others = any(set(i.counts) - {0, 1, 255, settings.ignore} or {1, 255} <= set(i.counts) - {settings.ignore} for i in good)
+    if one and full and not others and settings.legend is None:
+        raise LabelsError(f"{len(one)} masks hold 0 and 1 (such as {one[0]}), {len(full)} hold 0 and 255 (such as {full[0]})",
+                          where=good[0].pair.labels.parent, fix="save all masks with the same two values")
+
+
 def _kind_of(good: Sequence[_Inspected], pixels: Counter[int], ignore: int | None) -> tuple[LabelKind, str]:
     per_image = [frozenset(i.counts) - {0, ignore} for i in good]
     single = sum(len(v) for v in per_image) / max(1, sum(i.pieces for i, v in zip(good, per_image, strict=True) if v))
@@ -257,19 +270,22 @@ def infer_kind(pixels: Mapping[int, int], per_image: Sequence[frozenset[int]], s
     pixels: value → number of pixels. per_image: each image's values but 0. single: values of all images over their
     connected regions, 1 where every value is one piece.
 
-    Ids that differ between images and form one piece each are instances; one image alone says so by more than 8 of them.
+    Ids that differ between images and form one piece each are instances; more than 8 of them are instances
+    even where the same ones recur, as tracked cells do.
     Raises LabelsError for many values in many pieces, which are neither.
     """
     values = sorted(v for v in pixels if v != 0)
     if len(values) <= 2:
         return "classes", f"the values are {sorted(pixels)}"
-    differ = len(set(per_image)) > 1 if len(per_image) > 1 else len(values) > 8
-    if single >= ONE_PIECE and differ:
-        return "instances", f"{len(values)} values up to {values[-1]}, other ones in each image, each of them one piece"
+    differ = len(set(per_image)) > 1 and len(per_image) > 1
+    if single >= ONE_PIECE and (differ or len(values) > MOST_STRUCTURES):
+        where = "other ones in each image, " if differ else ""
+        return "instances", f"{len(values)} values up to {values[-1]}, {where}each of them one piece"
     if len(values) > MOST_CLASSES:
         raise LabelsError(f"{len(values)} values, each in about {1 / single:.0f} pieces: a grey image rather than a mask?",
                           fix="save masks without compression losses or smoothing; if they are classes, say --labels classes")
-    return "classes", f"{len(values)} values besides 0 " + ("recur from image to image" if not differ else "in several pieces each")
+    shown = sorted(pixels) if len(pixels) <= 12 else f"{len(values)} besides 0"
+    return "classes", f"the values are {shown}" + (", in several pieces each" if differ else "")
 
 
 def file_hash(path: Path) -> str:

@@ -57,6 +57,10 @@ def _subfolder(folder: Path, names: Iterable[str]) -> Path | None:
 
 
 def _advice(folder: Path) -> str:
+    if folder.is_file():
+        return "give the folder that holds images/ and masks/"
+    if (folder / "model.safetensors").is_file():
+        return "this is a model; give the folder with the training images: biomask train DATA -o MODEL"
     siblings = {p.name for p in folder.parent.iterdir()} if folder.is_dir() else set()
     if folder.name in (*IMAGE_FOLDERS, *MASK_FOLDERS) and siblings & set(IMAGE_FOLDERS) and siblings & set(MASK_FOLDERS):
         return f"give the folder above, {folder.parent}"

@@ -11,8 +11,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from biomask.data.dataset import MOST_CLASSES
 from biomask.data.pairing import IMAGE_FOLDERS, MASK_FOLDERS, index
-from biomask.errors import BiomaskError, InputError, LabelsError, ManyErrors, MissingPathError, PairingError
+from biomask.errors import BiomaskError, InputError, LabelsError, ManyErrors, MissingPathError, PairingError, UsageError
 from biomask.evaluation.bootstrap import interval
 from biomask.io import list_unread, read_label_values
 from biomask.labels import Legend
@@ -52,6 +53,8 @@ def find_cases(predictions: str | Path, truth: str | Path) -> tuple[list[Case], 
         return [Case(predictions.stem, predictions, truth)], []
     predictions = predictions / "masks" if (predictions / "masks").is_dir() else predictions
     truth = next((truth / name for name in MASK_FOLDERS if (truth / name).is_dir()), truth)
+    if predictions.resolve() == truth.resolve():
+        raise UsageError(f"predictions and truth are the same folder, {truth}", fix="give the folder that predict wrote first")
     unread = list_unread(truth)
     if unread:
         raise PairingError(f"{len(unread)} file(s) of a format that is not read: {', '.join(p.name for p in unread[:10])}",
@@ -152,9 +155,9 @@ def _legend(cases: Sequence[Case], ignore: int | None, names: Mapping[int, str],
         raise ManyErrors(f"{len(errors)} masks cannot be read:", errors)
     if ignore is not None:
         true.discard(ignore)
-    if max(len(true), len(predicted)) > 256:
-        raise LabelsError(f"{len(true)} true and {len(predicted)} predicted values are too many for classes",
-                          fix="evaluate class masks")
+    for found, side in ((true - set(names), "truth"), (predicted - set(names), "predictions")):
+        if len(found) > MOST_CLASSES:
+            raise LabelsError(f"the {side} hold {len(found)} values: images rather than masks?", fix="evaluate class masks")
     if (true - {0}) and (predicted - {0}) and not (true - {0}) & (predicted - {0}):
         raise LabelsError(f"the truth has values {sorted(true)[:10]}, the predictions {sorted(predicted)[:10]}: "
                           "no class is in both", fix="relabel one side so that a class has the same value in both")

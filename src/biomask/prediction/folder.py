@@ -10,8 +10,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from biomask.data.dataset import file_hash
+from biomask.data.pairing import IMAGE_FOLDERS, MASK_FOLDERS
 from biomask.errors import InputError, PairingError, UsageError
-from biomask.io import list_images, list_unread, relative_stem
+from biomask.io import READERS, list_images, list_unread, relative_stem
 from biomask.io.files import write_text
 from biomask.progress import Progress
 
@@ -33,15 +35,18 @@ class Job:
     outlines: Path
     probabilities: Path | None
 
-    def is_done(self) -> bool:
-        """Whether everything is there, and no older than the input; the mask is written last."""
-        wanted = [self.mask, self.outlines, *([self.probabilities] if self.probabilities else [])]
-        return all(p.is_file() for p in wanted) and self.mask.stat().st_mtime >= self.source.stat().st_mtime
+    def is_there(self) -> bool:
+        """Whether all files that were asked for exist."""
+        return all(p.is_file() for p in (self.mask, self.outlines, self.probabilities) if p is not None)
 
 
 def plan_jobs(images: Path, out: Path, *, probabilities: bool, progress: Progress) -> list[Job]:
     """One job an image. Raises UsageError or PairingError where results would land on inputs or on each other."""
     sources = list_images(images)
+    parts = [[images / name for name in names if (images / name).is_dir()] for names in (IMAGE_FOLDERS, MASK_FOLDERS)]
+    if all(parts):
+        raise UsageError(f"{images} holds {parts[0][0].name} and {parts[1][0].name}: masks would be predicted like images",
+                         fix=f"give {parts[0][0]}")
     root = images if images.is_dir() else images.parent
     target = out.resolve()
     if target == root.resolve() or target in [p.resolve() for p in sources]:
@@ -63,7 +68,7 @@ def plan_jobs(images: Path, out: Path, *, probabilities: bool, progress: Progres
         jobs[name.casefold()] = Job(name, path, out / "masks" / f"{stem}.tif", out / "outlines" / f"{stem}.png",
                                     out / "probabilities" / f"{stem}.tif" if probabilities else None)
     if not jobs:
-        raise InputError("holds no images", where=images)
+        raise InputError("holds no images of a format that is read", where=images, fix=f"formats: {', '.join(READERS)}")
     return list(jobs.values())
 
 
@@ -89,8 +94,9 @@ class Record:
         self.write()
 
     def has(self, job: Job) -> bool:
-        """Whether a job is done, on record and on disk."""
-        return job.name in self.content["images"] and job.is_done()
+        """Whether this very image is done, on record and on disk: another of the same name is not."""
+        entry = self.content["images"].get(job.name)
+        return isinstance(entry, dict) and job.is_there() and entry.get("sha256") == file_hash(job.source)
 
     def done(self, name: str, facts: Mapping[str, Any]) -> None:
         """Note one image."""

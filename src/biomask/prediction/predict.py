@@ -98,10 +98,20 @@ def predict(model: Model, images: str | Path, out: str | Path, options: PredictO
     finally:
         record.content["seconds"] = round(time.perf_counter() - began, 3)
         record.write()
+    _warn_of_training_images(record.content, model, progress)
     if errors:
-        raise ManyErrors(f"{len(errors)} of {len(todo)} images failed, the others are in {out}:", errors,
+        others = f", the others are in {out}" if len(errors) < len(jobs) else ""
+        raise ManyErrors(f"{len(errors)} of {len(todo)} images failed{others}:", errors,
                          fix="mend them and run the same command again: only what is missing is done")
     return PredictResult(out, tuple(j.name for j in todo), skipped, time.perf_counter() - began)
+
+
+def _warn_of_training_images(content: dict[str, Any], model: Model, progress: Progress) -> None:
+    trained = set(model.header.data_hashes.values())
+    known = [name for name, entry in content["images"].items() if entry.get("sha256") in trained]
+    content["trained_on"] = known
+    if known:
+        progress.warn(f"the model was trained on {len(known)} of these images: scores on them say nothing of new ones")
 
 
 def _facts(model: Model, options: PredictOptions, device: torch.device) -> dict[str, Any]:
@@ -127,7 +137,8 @@ def _predict_one(model: Model, network: torch.nn.Module, job: Job, options: Pred
         if probabilities is not None:
             probabilities[(slice(None), *window.write)] = logits.float().softmax(dim=0).cpu().numpy()
     _write(job, image, ids, probabilities, model)
-    return {"size": list(image.size), "tile": list(tile), "seconds": round(time.perf_counter() - began, 3),
+    return {"sha256": file_hash(job.source), "size": list(image.size), "tile": list(tile),
+            "seconds": round(time.perf_counter() - began, 3),
             "class_pixels": {str(e.value): int((ids == i).sum()) for i, e in enumerate(model.legend)}}
 
 

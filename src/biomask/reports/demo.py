@@ -53,7 +53,7 @@ def demo_report(*, header: ModelHeader, history: Sequence[LogRow], evaluation: M
         Section("Data", (KeyValues(data_facts(header)),)),
         settings_section(header.recipe, facts),
     )
-    return render("Demo report", f"{header.recipe.name} recipe, scored on {images}", sections)
+    return render("Demo report", f"synthetic phase-contrast cells; a small U-Net, scored on {images}", sections)
 
 
 def _headline(header: ModelHeader, history: Sequence[LogRow], evaluation: Mapping[str, Any]) -> Headline:

@@ -80,12 +80,21 @@ class Trainer:
         self.wrapped = self.world.prepare(network).train()
         self.began = time.perf_counter() - self.state.seconds
         self.saved = time.perf_counter()
-        with stop_on_signals() as stop:
+        if self._was_finished():
+            self.progress.say("this training was finished already: give more --steps or --minutes to go on")
+            self._save()
+            return self.state, None
+        with stop_on_signals(lambda: self.progress.warn("finishing this step and saving; Ctrl-C again to leave at once")) as stop:
             with self.progress.bar("training") as bar:
                 stopped = self._steps(stop, bar)
-            self.state.finished = not stopped
+            self.state.finished = [] if stopped else [settings.steps, settings.minutes]
             self._save()
         return self.state, (stop.signal or "a signal in another process") if stopped else None
+
+    def _was_finished(self) -> bool:
+        """Whether an earlier run used up a budget of the same kind and at least this size."""
+        return any(done is not None and now is not None and now <= done
+                   for done, now in zip(self.state.finished, (self.budget.steps, self.budget.minutes), strict=False))
 
     def _steps(self, stop: StopFlag, bar: Bar) -> bool:
         """Steps until the budget ends; True when a signal stopped them."""

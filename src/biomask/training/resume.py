@@ -47,7 +47,8 @@ class State:
     loss_count: int = 0
     best_step: int | None = None
     best_dice: list[float | None] = field(default_factory=list)
-    finished: bool = False
+    finished: list[float | None] = field(default_factory=list)
+    """The budget that was used up, [steps, minutes]; empty while it is not."""
     history: list[LogRow] = field(default_factory=list)
     best: dict[str, Tensor] = field(default_factory=dict)
     """The best weights so far, on the CPU."""
@@ -118,7 +119,8 @@ def _restore_optimizer(optimizer: torch.optim.Optimizer, tensors: dict[str, Tens
 def _require_same(before: dict[str, Any], now: dict[str, Any], folder: Path) -> None:
     changed = [k for k in sorted(before.keys() | now.keys()) if before.get(k) != now.get(k)]
     if changed:
-        shown = "; ".join(f"{k}: {_short(before.get(k))} → {_short(now.get(k))}" for k in changed[:5])
+        shown = "; ".join("the images or masks changed" if k == "data" else f"{k}: {_short(before.get(k))} → {_short(now.get(k))}"
+                          for k in changed[:5])
         raise InputError(f"holds a training with other settings or data ({shown})", where=folder.parent,
                          fix="choose another -o, or start again with --overwrite")
 
