@@ -23,10 +23,10 @@ from biomask.data.dataset import Dataset, open_dataset
 from biomask.data.fingerprint import choose_patch, complete_network
 from biomask.data.splits import hold_out
 from biomask.device import choose_device, describe_device
-from biomask.errors import ManyErrors, UsageError
+from biomask.errors import LabelsError, ManyErrors, UsageError
 from biomask.evaluation.evaluate import evaluate as _evaluate
 from biomask.io.files import require_writable, write_text
-from biomask.labels import LabelKind
+from biomask.labels import LABEL_KINDS, LabelKind
 from biomask.models.blocks import parameter_count
 from biomask.prediction.overlap_tile import geometry_of
 from biomask.prediction.predict import PredictOptions, PredictResult
@@ -179,7 +179,10 @@ def _completed(recipe: Recipe, spatial_dims: int) -> Recipe:
 def resolve_recipe(options: TrainOptions) -> Recipe:
     """The recipe with all flags and settings applied and a budget. Raises UsageError for contradictions."""
     if options.labels not in (None, "classes"):
-        raise UsageError(f"--labels {options.labels}: only classes are trained yet", fix="--labels classes, or leave it out")
+        known = options.labels in LABEL_KINDS
+        raise (LabelsError if known else UsageError)(
+            f"--labels {options.labels}: " + ("only classes are trained yet" if known else "no such kind"),
+            fix="--labels classes, or leave it out")
     recipe = options.recipe if isinstance(options.recipe, Recipe) else recipes.get(options.recipe)
     if options.minutes is not None and options.steps is not None:
         raise UsageError("--minutes and --steps exclude each other", fix="give one of them")

@@ -3,6 +3,7 @@
 import errno
 import json
 import os
+import shutil
 import subprocess
 import sys
 import textwrap
@@ -113,9 +114,10 @@ class TestJson:
         assert found["out"] == str(tmp_path / "out")
 
     def test_evaluate(self, run, tiny_data, tmp_path):
-        code, out, _ = run("evaluate", tiny_data / "masks", tiny_data, "--json", "-")
+        perfect = shutil.copytree(tiny_data / "masks", tmp_path / "perfect")
+        code, out, _ = run("evaluate", perfect, tiny_data, "--json", "-")
         assert json.loads(out)["mean"]["dice"] == 1
-        code, out, _ = run("evaluate", tiny_data / "masks", tiny_data, "--json", tmp_path / "new" / "e.json")
+        code, out, _ = run("evaluate", perfect, tiny_data, "--json", tmp_path / "new" / "e.json")
         assert code == 0
         assert json.loads((tmp_path / "new" / "e.json").read_text(encoding="utf-8"))["n_images"] == 4
         assert "Dice" in out
@@ -124,8 +126,8 @@ class TestJson:
         code, out, _ = run("predict", tiny_model, tmp_path / "no", "-o", tmp_path / "out", "--json", "-")
         assert (code, out) == (1, "")
 
-    def test_in_a_process_of_its_own(self, run_cli, tiny_data):
-        done = run_cli("evaluate", tiny_data / "masks", tiny_data, "--json", "-")
+    def test_in_a_process_of_its_own(self, run_cli, tiny_data, tmp_path):
+        done = run_cli("evaluate", shutil.copytree(tiny_data / "masks", tmp_path / "perfect"), tiny_data, "--json", "-")
         assert done.returncode == 0
         assert json.loads(done.stdout)["mean"]["iou"] == 1
 

@@ -157,7 +157,8 @@ def _legend(cases: Sequence[Case], ignore: int | None, names: Mapping[int, str],
         true.discard(ignore)
     for found, side in ((true - set(names), "truth"), (predicted - set(names), "predictions")):
         if len(found) > MOST_CLASSES:
-            raise LabelsError(f"the {side} hold {len(found)} values: images rather than masks?", fix="evaluate class masks")
+            raise LabelsError(f"{len(found)} values in the {side} are too many for classes: images rather than masks?",
+                              fix="evaluate class masks")
     if (true - {0}) and (predicted - {0}) and not (true - {0}) & (predicted - {0}):
         raise LabelsError(f"the truth has values {sorted(true)[:10]}, the predictions {sorted(predicted)[:10]}: "
                           "no class is in both", fix="relabel one side so that a class has the same value in both")
