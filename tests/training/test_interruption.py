@@ -6,14 +6,17 @@ import signal
 import subprocess
 import sys
 import time
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
 import pytest
 from safetensors.numpy import load_file
 
+from biomask import api
 from biomask.data.synthetic import phase_contrast_cells
 from biomask.io.files import write_picture
+from biomask.progress import Silent
 
 TINY = ["--set", "network.options.width=4", "--set", "network.options.depth=2", "--set", "training.patch=[48, 48]"]
 
@@ -168,3 +171,30 @@ def test_other_settings_or_data_are_refused_and_nothing_is_lost(data, tmp_path):
     assert {p: p.read_bytes() for p in out.rglob("*") if p.is_file()} == before
     code, output = finish(start(data, out, "--steps", "3", "--set", "training.lr=0.5", "--overwrite"))
     assert code == 0, output
+
+
+class StopsAt(Silent):
+    """Sends Ctrl-C to this process when a step is done."""
+
+    def __init__(self, step: int) -> None:
+        self.step = step
+
+    @contextmanager
+    def bar(self, title):
+        yield self
+
+    def update(self, fraction, note=""):
+        if note.startswith(f"step {self.step} "):
+            os.kill(os.getpid(), signal.SIGINT)
+
+
+@pytest.mark.parametrize("step", range(1, 12, 2))
+def test_a_signal_loses_no_validation(data, tmp_path, step):
+    """Whatever step is the last before the stop, also one that is scored, and the one before the end."""
+    settings = ("network.options.width=2", "network.options.depth=1", "training.patch=[32, 32]", "training.lr=1e-2")
+    options = api.TrainOptions(steps=12, settings=settings, device="cpu")
+    stopped = api.train(data, tmp_path / "stopped", options, progress=StopsAt(step))
+    assert stopped.stopped_by == "SIGINT" or stopped.step == 12
+    api.train(data, tmp_path / "stopped", options)
+    api.train(data, tmp_path / "straight", options)
+    assert_identical(tmp_path / "straight", tmp_path / "stopped")

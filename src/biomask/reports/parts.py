@@ -68,7 +68,7 @@ def learning_section(history: Sequence[LogRow]) -> Section:
         alt = "Training loss over optimisation steps."
     else:
         caption.append("Validation Dice: mean over all classes, background included, pooled over the pixels of the "
-                       f"held-out images; the ringed one was {SELECTED}.")
+                       f"validation images; the ringed one was {SELECTED}.")
         alt = (f"Training loss and validation Dice over optimisation steps; best Dice {show(best.validation_dice)} "
                f"at step {best.step}.")
     return Section("How it learnt", (chart(learning_curves(history), alt, " ".join(caption)),))
