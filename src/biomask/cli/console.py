@@ -40,7 +40,7 @@ class ConsoleProgress:
         if not stderr.is_terminal:
             yield _PlainBar(title)
             return
-        columns = (TextColumn("{task.description}"), BarColumn(), TaskProgressColumn(), TextColumn("left"),
+        columns = (TextColumn("{task.description}"), BarColumn(bar_width=20), TaskProgressColumn(), TextColumn("left"),
                    TimeRemainingColumn(elapsed_when_finished=False), TextColumn("· passed"), TimeElapsedColumn(),
                    TextColumn("{task.fields[note]}"))
         with Progress(*columns, console=stderr, transient=True) as progress:
