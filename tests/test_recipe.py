@@ -179,11 +179,11 @@ class TestBudget:
         assert (training.minutes is None) != (training.steps is None)
 
     def test_flags_reach_their_settings(self):
-        recipe = resolve_recipe(TrainOptions(seed=3, labels="classes", ignore=255, steps=1))
+        recipe = resolve_recipe(TrainOptions(seed=3, data={"kind": "classes", "ignore": 255}, steps=1))
         assert (recipe.training.seed, recipe.data.kind, recipe.data.ignore) == (3, "classes", 255)
 
     @pytest.mark.parametrize("options", [{"steps": 0}, {"steps": -1}, {"minutes": 0}, {"minutes": -1}, {"seed": -1},
-                                         {"labels": "magic"}, {"minutes": float("nan")}])
+                                         {"data": {"kind": "magic"}}, {"minutes": float("nan")}])
     def test_impossible_flags(self, options):
         with pytest.raises(UsageError):
             resolve_recipe(TrainOptions(**options))

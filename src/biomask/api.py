@@ -7,10 +7,10 @@ import hashlib
 import io
 import json
 import time
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from pydantic import ValidationError
@@ -19,25 +19,29 @@ from torch import Tensor, nn
 import biomask
 from biomask import recipes
 from biomask.checkpoint import MODEL_FILE, Model, ModelHeader, build_network, load_model, save_model
-from biomask.data.dataset import Dataset, open_dataset
+from biomask.data.dataset import TRAINED, Dataset, open_dataset
 from biomask.data.fingerprint import choose_patch, complete_network
 from biomask.data.splits import hold_out
 from biomask.device import choose_device, describe_device
 from biomask.errors import LabelsError, ManyErrors, UsageError
-from biomask.evaluation.evaluate import evaluate as _evaluate
+from biomask.evaluation.evaluate import judge
 from biomask.io.files import require_writable, write_text
-from biomask.labels import LABEL_KINDS, LabelKind
+from biomask.labels import LABEL_KINDS
 from biomask.models.blocks import parameter_count
 from biomask.prediction.overlap_tile import geometry_of
 from biomask.prediction.predict import PredictOptions, PredictResult
 from biomask.prediction.predict import predict as _predict
 from biomask.progress import Progress, Silent
-from biomask.recipe import NetworkSettings, Recipe, explain
+from biomask.recipe import DataSettings, NetworkSettings, Recipe, explain
 from biomask.training.distributed import World, joined, local_device
 from biomask.training.loop import Trainer, use_bfloat16
 from biomask.training.resume import State
 from biomask.training.validation import Score
 from biomask.transforms import normalization_of
+
+if TYPE_CHECKING:
+    from biomask.checking import Checked
+    from biomask.exports.convert import Converted
 
 #: Fewer steps than this hardly train any network.
 FEW_STEPS = 100
@@ -45,7 +49,8 @@ FEW_STEPS = 100
 #: Minutes of training when no budget is given.
 DEFAULT_MINUTES = 10.0
 
-__all__ = ["PredictOptions", "PredictResult", "TrainOptions", "TrainResult", "build", "evaluate", "load", "predict", "train"]
+__all__ = ["PredictOptions", "PredictResult", "TrainOptions", "TrainResult", "build", "check", "convert", "evaluate", "load",
+           "predict", "train"]
 
 
 @dataclass(frozen=True)
@@ -62,10 +67,10 @@ class TrainOptions:
     """Budget in optimisation steps."""
     seed: int | None = None
     device: str = "auto"
-    labels: LabelKind | None = None
-    """Kind of the labels; None = inferred."""
-    ignore: int | None = None
-    """Label value of unknown pixels."""
+    masks: str | Path | None = None
+    """Where the labels are, if not in the data folder; as in `biomask.data.layouts.find_layout`."""
+    data: Mapping[str, Any] = field(default_factory=dict)
+    """How the data are read: fields of `biomask.recipe.DataSettings`, over those of the recipe."""
     overwrite: bool = False
     """Start again instead of resuming."""
 
@@ -119,24 +124,70 @@ def predict(model: str | Path | Model, images: str | Path, out: str | Path, opti
     try:
         result = _predict(opened, images, out, options, progress=progress)
     except ManyErrors:
-        write_prediction_report(opened, Path(images), Path(out))
+        write_prediction_report(opened, Path(out))
         raise
-    write_prediction_report(opened, Path(images), Path(out))
+    write_prediction_report(opened, Path(out))
     return result
 
 
-def evaluate(predictions: str | Path, truth: str | Path, *, ignore: int | None = None, report: str | Path | None = None,
-             seed: int = 0, progress: Progress | None = None) -> dict[str, Any]:
-    """Scores of predicted masks against true ones as a JSON-ready dict; see `biomask.evaluation.evaluate.evaluate`.
+def convert(labels: str | Path, out: str | Path, to: str, settings: Mapping[str, Any] | None = None, *,
+            images: str | Path | None = None, overwrite: bool = False, progress: Progress | None = None) -> Converted:
+    """Labels of any form for another program; see `biomask.exports.convert.convert`.
 
-    report: also write an HTML report to this file.
+    settings: fields of `biomask.recipe.DataSettings`.
     """
-    evaluation = _evaluate(predictions, truth, ignore=ignore, seed=seed, progress=progress)
+    from biomask.exports.convert import convert as _convert
+
+    return _convert(labels, out, to, data_settings(settings), images=images, overwrite=overwrite, progress=progress)
+
+
+def data_settings(fields: Mapping[str, Any] | None) -> DataSettings:
+    """`DataSettings` from fields, None for the default. Raises UsageError for what they cannot be."""
+    try:
+        return DataSettings(**{k: v for k, v in (fields or {}).items() if v is not None})
+    except ValidationError as error:
+        raise UsageError(explain(error)) from error
+
+
+def check(data: str | Path, settings: Mapping[str, Any] | None = None, *, masks: str | Path | None = None,
+          report: str | Path | None = None, progress: Progress | None = None) -> Checked:
+    """What is in a data folder and what is wrong with it; see `biomask.checking.check.check`.
+
+    settings: fields of `biomask.recipe.DataSettings`. report: also write the contact sheet, an HTML page, to this file.
+    """
+    from biomask.checking import check as _check
+
+    wanted = data_settings(settings)
+    if report is not None:
+        _check_report(Path(report), Path(data))
+    checked = _check(data, wanted, masks=masks, progress=progress)
+    if report is not None:
+        from biomask.reports.write import write_check_report
+
+        write_check_report(Path(report), checked)
+    return checked
+
+
+def _check_report(report: Path, data: Path) -> None:
+    """Refuse a report among the data, before any work is done."""
+    if data.is_dir() and data.resolve() in report.resolve().parents:
+        raise UsageError(f"--report {report} lies in the data folder",
+                         fix="--report FILE elsewhere: nothing is written beside inputs")
+    require_writable(report.parent)
+
+
+def evaluate(predictions: str | Path, truth: str | Path, *, settings: DataSettings | None = None,
+             report: str | Path | None = None, seed: int = 0, progress: Progress | None = None) -> dict[str, Any]:
+    """Scores of predicted masks against true ones as a JSON-ready dict; see `biomask.evaluation.evaluate.judge`.
+
+    settings: how the truth is read, as in training. report: also write an HTML report to this file.
+    """
+    judged = judge(predictions, truth, settings=settings, seed=seed, progress=progress)
     if report is not None:
         from biomask.reports.write import write_evaluation_report
 
-        write_evaluation_report(Path(report), evaluation)
-    return evaluation
+        write_evaluation_report(Path(report), judged)
+    return judged.scores
 
 
 def train(data: str | Path, out: str | Path, options: TrainOptions | None = None, *,
@@ -151,7 +202,8 @@ def train(data: str | Path, out: str | Path, options: TrainOptions | None = None
     with joined(device) as world:
         progress = progress if progress is not None and world.leads else Silent()
         recipe = resolve_recipe(options)
-        dataset = open_dataset(data, recipe.data, normalization_of(recipe.normalization), progress=progress)
+        dataset = open_dataset(data, recipe.data, normalization_of(recipe.normalization), masks=options.masks, progress=progress)
+        recipe = recipe.model_copy(update={"data": dataset.settings})
         if options.overwrite and world.leads:
             _forget(out)
         world.total(torch.zeros(1, device=device))  # nobody reads the state before it is forgotten
@@ -178,10 +230,11 @@ def _completed(recipe: Recipe, spatial_dims: int) -> Recipe:
 
 def resolve_recipe(options: TrainOptions) -> Recipe:
     """The recipe with all flags and settings applied and a budget. Raises UsageError for contradictions."""
-    if options.labels not in (None, "classes"):
-        known = options.labels in LABEL_KINDS
+    labels = options.data.get("kind")
+    if labels not in (None, *TRAINED):
+        known = labels in LABEL_KINDS
         raise (LabelsError if known else UsageError)(
-            f"--labels {options.labels}: " + ("only classes are trained yet" if known else "no such kind"),
+            f"--labels {labels}: " + ("only classes are trained yet" if known else "no such kind"),
             fix="--labels classes, or leave it out")
     recipe = options.recipe if isinstance(options.recipe, Recipe) else recipes.get(options.recipe)
     if options.minutes is not None and options.steps is not None:
@@ -192,10 +245,9 @@ def resolve_recipe(options: TrainOptions) -> Recipe:
         content["training"] |= {"minutes": options.minutes, "steps": options.steps}
     elif recipe.training.minutes is None and recipe.training.steps is None:
         content["training"]["minutes"] = DEFAULT_MINUTES
-    for section, key, value in (("training", "seed", options.seed), ("data", "kind", options.labels),
-                                ("data", "ignore", options.ignore)):
-        if value is not None:
-            content[section][key] = value
+    if options.seed is not None:
+        content["training"]["seed"] = options.seed
+    content["data"] |= {k: v for k, v in options.data.items() if v is not None}
     try:
         return Recipe.model_validate(content)
     except ValidationError as error:
@@ -230,8 +282,9 @@ def _trainer(dataset: Dataset, out: Path, recipe: Recipe, device: torch.device, 
     torch.manual_seed(settings.seed)
     network = build_network(recipe, in_channels=facts.channels, classes=len(dataset.legend), spatial_dims=spatial_dims)
     geometry = choose_patch(facts.sizes, geometry_of(network), settings.patch)
-    names = [p.name for p in dataset.pairs]
-    fit, held, why = hold_out(names, recipe.data.validation_share, settings.seed)
+    fit, held, why = _held_out(dataset, recipe)
+    if facts.groups_reason:
+        progress.say(f"groups that are never split: {facts.groups_reason}")
     progress.say(f"device: {describe_device(device)}" + (f" x {world.size} processes" if world.size > 1 else "")
                  + (", convolutions in bfloat16" if use_bfloat16(settings.precision, device) else ""))
     progress.say(f"data: {len(dataset)} images, {facts.channels} channel(s), {spatial_dims}D, {facts.dtype}; labels: "
@@ -250,6 +303,15 @@ def _trainer(dataset: Dataset, out: Path, recipe: Recipe, device: torch.device, 
 
     return Trainer(network, recipe, dataset.subset(fit), dataset.subset(held) if held else None, geometry, device, world,
                    out / "resume", _identity(recipe, dataset), publish, progress)
+
+
+def _held_out(dataset: Dataset, recipe: Recipe) -> tuple[list[int], list[int], str]:
+    """(training indices, validation indices, why): the part that the data call validation, or else a share."""
+    validation = [i for i, p in enumerate(dataset.pairs) if p.part == "validation"]
+    if validation and len(validation) < len(dataset):
+        training = [i for i in range(len(dataset)) if i not in set(validation)]
+        return training, validation, f"the {len(validation)} of the validation part"
+    return hold_out([p.name for p in dataset.pairs], recipe.data.validation_share, recipe.training.seed, dataset.facts.groups)
 
 
 def _outcome(state: State, dataset: Dataset) -> dict[str, Any]:

@@ -13,9 +13,10 @@ import numpy as np
 import numpy.typing as npt
 
 from biomask import api
-from biomask.data.pairing import find_pairs
+from biomask.data.layouts import find_layout
 from biomask.data.synthetic import phase_contrast_cells
 from biomask.errors import UsageError
+from biomask.evaluation.evaluate import Judged, judge
 from biomask.io import read_image, read_label_values
 from biomask.io.files import write_picture, write_text
 from biomask.metrics import confusion_matrix, mean, overlap
@@ -59,15 +60,16 @@ def run(out: str | Path, *, minutes: float = 1.5, seed: int = 0, device: str = "
     progress.say("\none-layer network (biomask train --recipe one-layer)")
     baseline = _train_and_score(out / "one-layer", out / "data", api.TrainOptions(
         recipe="one-layer", minutes=minutes * BASELINE_SHARE, seed=seed, device=device, overwrite=True), progress)
-    comparison["one-layer network"] = baseline["mean"]["dice"] or 0.0
+    comparison["one-layer network"] = baseline.scores["mean"]["dice"] or 0.0
     progress.say("\nU-Net (biomask train)")
-    evaluation = _train_and_score(out, out / "data", api.TrainOptions(
+    judged = _train_and_score(out, out / "data", api.TrainOptions(
         settings=SETTINGS, minutes=minutes * (1 - BASELINE_SHARE), seed=seed, device=device, overwrite=True), progress)
+    evaluation = judged.scores
     comparison["U-Net (this model)"] = evaluation["mean"]["dice"] or 0.0
     write_text(out / "evaluation.json", json.dumps({**evaluation, "comparison": comparison}, indent=2, ensure_ascii=False))
     from biomask.reports.write import write_demo_report
 
-    report = write_demo_report(out, evaluation, comparison, seconds=time.perf_counter() - began)
+    report = write_demo_report(out, judged, comparison, seconds=time.perf_counter() - began)
     return DemoResult(report, evaluation, comparison)
 
 
@@ -93,19 +95,21 @@ def _otsu_dice(folder: Path, *, darker: bool) -> float:
     from skimage.filters import threshold_otsu
 
     scores = []
-    for pair in find_pairs(folder):
+    for pair in find_layout(folder).labelled:
+        if pair.truth is None:
+            continue
         grey = read_image(pair.image).array[0]
         cells: npt.NDArray[np.bool_] = (grey <= threshold_otsu(grey)) == darker
-        truth = read_label_values(pair.labels).array[0] > 0
+        truth = read_label_values(pair.truth.files[0]).array[0] > 0
         scores.append(overlap(confusion_matrix(truth, cells, 2)).dice[1])
     return mean(scores) or 0.0
 
 
-def _train_and_score(out: Path, data: Path, options: api.TrainOptions, progress: Progress) -> dict[str, Any]:
+def _train_and_score(out: Path, data: Path, options: api.TrainOptions, progress: Progress) -> Judged:
     api.train(data / "train", out / "model", options, progress=progress)
     api.predict(out / "model", data / "test" / "images", out / "predictions",
                 api.PredictOptions(device=options.device, overwrite=True), progress=progress)
-    return api.evaluate(out / "predictions", data / "test", progress=progress)
+    return judge(out / "predictions", data / "test", progress=progress)
 
 
 def _claim(out: Path) -> None:

@@ -32,6 +32,8 @@ class Image:
     """Micrometres per pixel along each spatial axis, e.g. {"y": 0.5, "x": 0.5}; None when unknown."""
     channel_names: tuple[str, ...] = field(default=())
     """One name per channel, or empty."""
+    affine: Any = None
+    """float64 (4, 4) of a NIfTI volume: from (x, y, z) in pixels to scanner millimetres; None elsewhere."""
 
     def __post_init__(self) -> None:
         if self.axes not in AXES:

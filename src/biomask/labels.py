@@ -137,6 +137,8 @@ class Labels:
     """bool (*S), True where nothing is known; None when everything is."""
     spacing: Mapping[str, float] | None = None
     """As in `Image`."""
+    classes: Mapping[int, int] | None = None
+    """Of instances: the class of each id, as a position in the legend; None when they are all of one."""
 
     def __post_init__(self) -> None:
         if self.kind not in LABEL_KINDS:

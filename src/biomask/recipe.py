@@ -3,18 +3,43 @@
 from __future__ import annotations
 
 import difflib
+import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, JsonValue, ValidationError, model_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    JsonValue,
+    ValidationError,
+    field_validator,
+    model_validator,
+)
 
 from biomask.errors import InputError, MissingPathError, UsageError
 from biomask.labels import LabelKind
+from biomask.stored import Selection, parse_axes
 
 Pixels = Annotated[int, Field(ge=1)]
 Micrometres = Annotated[float, Field(gt=0)]
 Weight = Annotated[float, Field(ge=0)]
+def _label_value(value: int | str) -> int | str:
+    """Digits as a number, a colour in small letters. Raises ValueError for anything else."""
+    if isinstance(value, int):
+        return value
+    if re.fullmatch(r"-?\d+", value.strip()):
+        return int(value)
+    if re.fullmatch(r"#[0-9a-fA-F]{6}", value.strip()):
+        return value.strip().lower()
+    raise ValueError(f"{value!r} is neither a value nor a colour such as #ff0000")
+
+
+#: A value of a mask, or its colour "#rrggbb".
+LabelValue = Annotated[int | str, AfterValidator(_label_value)]
 #: A channel by name or by number.
 Channel = Annotated[str, BeforeValidator(lambda v: str(v) if isinstance(v, int) else v)]
 
@@ -36,10 +61,32 @@ class DataSettings(_Settings):
 
     kind: LabelKind | None = Field(None, description="kind of labels; null = inferred, with the reason printed")
     ignore: int | None = Field(None, description="label value of pixels where nothing is known")
-    legend: dict[int, str] | None = Field(None, description="value: name; null = the values found")
-    channels: tuple[Channel, ...] | None = Field(None, description="channels used, by name or number; null = all")
+    legend: dict[LabelValue, str] | None = Field(
+        None, description="value: name, of a colour-coded mask '#rrggbb': name; null = the values found")
+    values: tuple[int, ...] | None = Field(None, description="each mask value stands for the nearest of these; null = as it is")
+    tolerance: int = Field(48, ge=0, le=441, description="distance in RGB up to which a colour is taken for one of the legend")
+    mask_scale: float | None = Field(None, gt=0, description="image pixels a mask pixel, of masks exported at a downsample")
+    unlabelled: Literal["ignore", "background"] | None = Field(
+        None, description="what an image or slice without labels means; null = asked where there is one")
+    axes: str | None = Field(None, description="what the axes of the files are, e.g. ZYX; null = as the files say")
+    channels: tuple[Channel, ...] | None = Field(None, description="channels used, by name or by number from 0; null = all")
+    z: int | Literal["max", "each"] | None = Field(
+        None, description="a plane by number from 0, max = brightest, each = every plane is an image; null = volumes stay volumes")
+    time: int | Literal["each"] | None = Field(None, description="a time point by number from 0, or each; null = files have one")
+    groups: str | None = Field(None, description="what is never split: folder, column:NAME, a pattern such as (.*)_\\d+, none, "
+                                                 "or null = as a split.csv says, else images found to belong together")
     spacing: dict[str, Micrometres] | None = Field(None, description="µm per pixel to resample to; null = as it is")
     validation_share: float = Field(0.15, ge=0, lt=1, description="share of the images held out to choose the best")
+
+    @field_validator("axes")
+    @classmethod
+    def _known_axes(cls, axes: str | None) -> str | None:
+        return parse_axes(axes)
+
+    @property
+    def selection(self) -> Selection:
+        """Which axes, channels, planes and time points make an image."""
+        return Selection(self.axes, self.channels, self.z, self.time)
 
 
 class NormalizationSettings(_Settings):

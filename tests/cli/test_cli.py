@@ -343,7 +343,7 @@ class TestMessages:
         for side in ("out/masks", "truth"):
             (tmp_path / side).mkdir(parents=True)
             tifffile.imwrite(tmp_path / side / "a.tif", np.array([[0, 1]], np.uint8))
-        legend = [{"value": 0, "name": "nothing"}, {"value": 1, "name": name}]
+        legend = [{"value": 0, "name": "nothing", "colour": [0, 0, 0]}, {"value": 1, "name": name, "colour": [9, 9, 9]}]
         (tmp_path / "out" / "run.json").write_text(json.dumps({"legend": legend}))
         code, out, err = run("evaluate", tmp_path / "out", tmp_path / "truth")
         assert code == 0, err

@@ -18,6 +18,7 @@ from biomask.evaluation.evaluate import SCHEMA_VERSION, evaluate, summarise
 from biomask.labels import Legend
 from biomask.metrics import confusion_matrix
 from biomask.progress import Silent
+from biomask.recipe import DataSettings
 
 
 class Heard(Silent):
@@ -149,7 +150,7 @@ class TestNumbers:
 class TestIgnore:
     def test_unknown_pixels_do_not_count(self, tmp_path):
         truth, prediction = [[0, 1, 255, 255]], [[0, 1, 1, 0]]
-        found = scored(tmp_path, [prediction], [truth], ignore=255)
+        found = scored(tmp_path, [prediction], [truth], settings=DataSettings(ignore=255))
         assert found["mean"] == {"dice": 1.0, "iou": 1.0, "pixel_error": 0.0}
         assert found["per_image"][0]["pixels"] == 2
         assert set(found["per_class"]) == {"0", "1"}
@@ -159,11 +160,11 @@ class TestIgnore:
         assert scored(tmp_path, [[[0, 1, 1]]], [[[0, 1, 255]]])["per_class"]["255"]["dice"] == 0
 
     def test_zero_may_be_unknown(self, tmp_path):
-        found = scored(tmp_path, [[[1, 2, 2]]], [[[1, 2, 0]]], ignore=0)
+        found = scored(tmp_path, [[[1, 2, 2]]], [[[1, 2, 0]]], settings=DataSettings(ignore=0))
         assert found["mean"]["pixel_error"] == 0
 
     def test_all_unknown_is_undefined(self, tmp_path):
-        found = scored(tmp_path, [[[0, 1]], [[0, 1]]], [[[255, 255]], [[0, 1]]], ignore=255)
+        found = scored(tmp_path, [[[0, 1]], [[0, 1]]], [[[255, 255]], [[0, 1]]], settings=DataSettings(ignore=255))
         assert found["per_image"][0]["pixel_error"] is None
         assert found["per_image"][0]["dice"] is None
         assert found["mean"]["dice"] == 1
@@ -254,7 +255,7 @@ class TestRefused:
 
     def test_an_ignored_value_does_not_hide_other_encodings(self, tmp_path):
         with pytest.raises(LabelsError):
-            scored(tmp_path, [[[0, 1, 1]]], [[[0, 255, 7]]], ignore=7)
+            scored(tmp_path, [[[0, 1, 1]]], [[[0, 255, 7]]], settings=DataSettings(ignore=7))
 
 
 class TestIntervals:

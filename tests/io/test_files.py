@@ -315,10 +315,10 @@ class TestDamage:
         with pytest.raises(ReadError, match=r"(?i)directory|folder"):
             read_image(tmp_path / f"folder{suffix}")
 
-    @pytest.mark.parametrize("name", ["a.jpg", "a.xyz", "a", "a.png.bak"])
+    @pytest.mark.parametrize("name", ["a.xyz", "a", "a.png.bak"])
     def test_an_unknown_suffix_names_those_that_are_read(self, tmp_path, name):
         (tmp_path / name).write_bytes(b"x")
-        with pytest.raises(ReadError, match=r"\.png, \.tif"):
+        with pytest.raises(ReadError, match=r"\.png, \.jpg.*\.tif"):
             read_image(tmp_path / name)
 
     @pytest.mark.parametrize("name", ["no.png", "no/no.tif", "x" * 300 + ".png", "a\0b.png"])

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 import typer
 
 import biomask
-from biomask.cli import demo, evaluate, predict, train
+from biomask.cli import check, convert, demo, evaluate, predict, train
 from biomask.cli.console import stderr
 from biomask.errors import BiomaskError
 
@@ -26,9 +26,11 @@ app = typer.Typer(
            "--debug anywhere shows tracebacks.",
 )
 app.command("demo")(demo.demo)
+app.command("check")(check.check)
 app.command("train")(train.train)
 app.command("predict")(predict.predict)
 app.command("evaluate")(evaluate.evaluate)
+app.command("convert")(convert.convert)
 
 
 @app.callback(invoke_without_command=True)

@@ -9,22 +9,28 @@ from typing import Annotated, Any
 import typer
 
 from biomask.cli.console import ConsoleProgress, check_json, show, stdout, write_json
-from biomask.cli.options import Ignore, Json
+from biomask.cli.options import Ignore, Json, Labels, LegendText, MaskScale, Values, label_settings
 
 
 def evaluate(
     predictions: Annotated[Path, typer.Argument(help="Folder that `predict` wrote, or a folder of masks.")],
-    truth: Annotated[Path, typer.Argument(help="Folder of true masks, or a data folder that holds masks/.")],
+    truth: Annotated[Path, typer.Argument(help="True labels in any form that training takes, or a data folder that holds them.")],
+    labels: Labels = None,
     ignore: Ignore = None,
+    legend: LegendText = None,
+    values: Values = None,
+    mask_scale: MaskScale = None,
     report: Annotated[Path | None, typer.Option(help="Also write an HTML report to this file.")] = None,
     seed: Annotated[int, typer.Option(help="Of the bootstrap behind the intervals.", min=0)] = 0,
     json: Json = None,
 ) -> int:
     """Compare predicted masks with true ones: Dice, IoU, pixel error."""
     from biomask import api
+    from biomask.recipe import DataSettings
 
     check_json(json)
-    evaluation = api.evaluate(predictions, truth, ignore=ignore, report=report, seed=seed, progress=ConsoleProgress())
+    settings = DataSettings(**label_settings(labels, ignore, legend, values, mask_scale, None))
+    evaluation = api.evaluate(predictions, truth, settings=settings, report=report, seed=seed, progress=ConsoleProgress())
     if not write_json(evaluation, json):
         print_scores(evaluation)
     return 0

@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from biomask.cli.console import ConsoleProgress, check_json, show, write_json
-from biomask.cli.options import Device, Json, Overwrite
+from biomask.cli.options import Axes, Channels, Device, Json, Overwrite, Time, Z, selection_settings
 
 
 def predict(
@@ -21,19 +21,25 @@ def predict(
     tile: Annotated[str | None, typer.Option(
         help="Pixels kept a tile, whole, or auto (by memory). Tiled equals untiled. Default: the recipe's, auto.")] = None,
     memory: Annotated[str | None, typer.Option(help="Bound on the memory used, e.g. 2GB. Default: half of what is free.")] = None,
+    axes: Axes = None,
+    channels: Channels = None,
+    z: Z = None,
+    time: Time = None,
     device: Device = "auto",
     overwrite: Overwrite = False,
     json: Json = None,
 ) -> int:
-    """Segment images. Failed inputs are listed; run again, only what is missing is done."""
+    """Segment images, read as in training unless told. Failed inputs are listed; run again, only what is missing is done."""
     from biomask import api
     from biomask.errors import ManyErrors
     from biomask.prediction.predict import parse_memory, parse_tile
+    from biomask.recipe import DataSettings
 
     check_json(json)
+    selection = DataSettings(**selection_settings(axes, channels, z, time)).selection
     options = api.PredictOptions(tile=parse_tile(tile) if tile is not None else None,
                                  memory=parse_memory(memory) if memory is not None else None,
-                                 device=device, probabilities=probabilities, overwrite=overwrite)
+                                 device=device, probabilities=probabilities, overwrite=overwrite, selection=selection)
     try:
         result = api.predict(model, images, out, options, progress=ConsoleProgress())
     except ManyErrors as error:

@@ -9,19 +9,47 @@ from typing import Annotated
 import typer
 
 from biomask.cli.console import ConsoleProgress, check_json, show, write_json
-from biomask.cli.options import Device, Ignore, Json, Overwrite
+from biomask.cli.options import (
+    Axes,
+    Channels,
+    Device,
+    Groups,
+    Ignore,
+    Json,
+    Labels,
+    LegendText,
+    Masks,
+    MaskScale,
+    Overwrite,
+    Time,
+    Unlabelled,
+    Values,
+    Z,
+    label_settings,
+    selection_settings,
+)
 
 
 def train(
-    data: Annotated[Path, typer.Argument(help="Folder with images/ and masks/, files named alike.")],
+    data: Annotated[Path, typer.Argument(help="Folder of images and their labels; 'biomask check' says how it is understood.")],
     out: Annotated[Path, typer.Option("--out", "-o", help="Model folder; a training that is there is resumed.")],
     minutes: Annotated[float | None, typer.Option(help="Budget in wall time. Default without --steps: 10.", min=0.0)] = None,
     steps: Annotated[int | None, typer.Option(help="Budget in optimisation steps; bit-exact on one machine.", min=1)] = None,
     recipe: Annotated[str, typer.Option(help="A recipe's name or a .yaml file.")] = "default",
     settings: Annotated[list[str] | None, typer.Option(
         "--set", metavar="SECTION.KEY=VALUE", help="Change one setting of the recipe, e.g. training.lr=1e-4; repeatable.")] = None,
-    labels: Annotated[str | None, typer.Option(help="Kind of the labels (classes); default: inferred, with the reason.")] = None,
+    masks: Masks = None,
+    labels: Labels = None,
     ignore: Ignore = None,
+    legend: LegendText = None,
+    values: Values = None,
+    mask_scale: MaskScale = None,
+    unlabelled: Unlabelled = None,
+    groups: Groups = None,
+    axes: Axes = None,
+    channels: Channels = None,
+    z: Z = None,
+    time: Time = None,
     seed: Annotated[int | None, typer.Option(help="Every random choice follows from it. Default: the recipe's, 0.", min=0)] = None,
     device: Device = "auto",
     overwrite: Overwrite = False,
@@ -32,8 +60,10 @@ def train(
     from biomask.errors import StoppedError
 
     check_json(json)
+    reading = {**label_settings(labels, ignore, legend, values, mask_scale, unlabelled), "groups": groups,
+               **selection_settings(axes, channels, z, time)}
     options = api.TrainOptions(recipe=recipe, settings=tuple(settings or ()), minutes=minutes, steps=steps, seed=seed,
-                               device=device, labels=labels, ignore=ignore, overwrite=overwrite)  # type: ignore[arg-type]
+                               device=device, masks=masks, data=reading, overwrite=overwrite)
     result = api.train(data, out, options, progress=ConsoleProgress())
     taken = _leads() and write_json({**asdict(result), "model": str(result.model)}, json)
     if result.stopped_by:

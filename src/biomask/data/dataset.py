@@ -2,21 +2,26 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
 from collections import Counter, OrderedDict
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
 
-from biomask.data.pairing import Pair, find_pairs
-from biomask.errors import BiomaskError, LabelsError, ManyErrors, ReadError, UsageError
+from biomask.data.encoding import Encoding
+from biomask.data.facts import Inspected
+from biomask.data.groups import groups_for
+from biomask.data.pairing import IMAGE_FOLDERS, MASK_FOLDERS, Pair
+from biomask.data.similar import Signature, find_matches, signature
+from biomask.data.truth import Raw, read_truth
+from biomask.data.understand import Understood, channels_of, raise_errors, some, understand
+from biomask.errors import LabelsError, UsageError
 from biomask.image import Image
-from biomask.io import read_image, read_label_values
+from biomask.io import read_image
 from biomask.labels import LabelKind, Labels, Legend
 from biomask.progress import Progress, Silent
 from biomask.transforms import Normalization
@@ -25,23 +30,13 @@ from biomask.transforms.normalize import apply
 if TYPE_CHECKING:
     from biomask.recipe import DataSettings
 
-#: More values than this are taken for something else than classes, unless told.
-MOST_CLASSES = 64
-
-#: Class ids are held in 8 bits.
-MOST_VALUES = 256
+#: Kinds that are trained as exclusive classes.
+TRAINED = ("classes", "soft")
 
 #: Share of the free memory for images that were read and may be needed again.
 CACHE_SHARE = 0.25
 
-#: More values in one image are no labels at all.
-MOST_IDS = 4096
-
-#: More values than this, each in one piece, are taken for objects even where they recur.
-MOST_STRUCTURES = 8
-
-#: Values over pieces from which on values count as one piece each; a few objects may be cut.
-ONE_PIECE = 0.9
+Item = tuple[npt.NDArray[np.float32], npt.NDArray[np.uint8], npt.NDArray[np.bool_] | None]
 
 
 @dataclass(frozen=True)
@@ -62,46 +57,57 @@ class Facts:
     """SHA-256 of every image and label file, by pair name and side."""
     kind: LabelKind
     kind_reason: str
+    groups: tuple[str, ...] = ()
+    """The group of each image."""
+    groups_reason: str = ""
+    """How the groups are known; empty where every image is one."""
 
 
 @dataclass
 class Dataset:
-    """Images with labels of kind "classes".
+    """Images with labels that are trained as classes.
 
     `item(i)` gives a normalised image and class ids; the least recently used are dropped beyond `cache_bytes`.
     """
 
     pairs: Sequence[Pair]
     facts: Facts
-    legend: Legend
-    ignore: int | None
+    encoding: Encoding
+    settings: DataSettings
+    """As given, completed by what the data say."""
     normalization: Normalization
     cache_bytes: int = 2**30
-    _cache: OrderedDict[int, tuple[npt.NDArray[np.float32], npt.NDArray[np.uint8], npt.NDArray[np.bool_] | None]] = field(
-        default_factory=OrderedDict, repr=False)
+    _cache: OrderedDict[int, Item] = field(default_factory=OrderedDict, repr=False)
     _cached: int = 0
 
     def __len__(self) -> int:
         return len(self.pairs)
 
+    @property
+    def legend(self) -> Legend:
+        """Class value ↔ name ↔ colour."""
+        return self.encoding.legend
+
     def image(self, i: int) -> Image:
-        """The image as it is on disk."""
-        return read_image(self.pairs[i].image)
+        """The image with the channels and planes selected, in the dtype of its file."""
+        return read_image(self.pairs[i].image, self.settings.selection, self.pairs[i].plane)
 
     def labels(self, i: int) -> Labels:
-        """The labels with class ids."""
-        raw = read_label_values(self.pairs[i].labels)
-        ids, ignore = to_class_ids(raw.array[0], self.legend, self.ignore, self.pairs[i].labels)
-        return Labels(ids, "classes", self.pairs[i].name, self.legend, ignore, raw.spacing)
+        """The labels, with class ids."""
+        pair = self.pairs[i]
+        raws = read_truth(pair, self.facts.sizes[i], self.settings)
+        found = self.encoding.labels(raws, pair.name, pair.truth.where if pair.truth else pair.image)
+        if found.kind == "soft":
+            found = replace(found, array=self.encoding.class_ids(found), kind="classes")
+        return _without_empty_planes(found, raws) if self.settings.unlabelled == "ignore" else found
 
-    def item(self, i: int) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.uint8], npt.NDArray[np.bool_] | None]:
+    def item(self, i: int) -> Item:
         """(normalised image (C, *S), class ids (*S), ignore (*S) or None)."""
         if i in self._cache:
             self._cache.move_to_end(i)
             return self._cache[i]
         image, labels = self.image(i), self.labels(i)
-        entry = (apply(image.array, *self.normalization.statistics(image.array)), labels.array.astype(np.uint8, copy=False),
-                 labels.ignore)
+        entry = (apply(image.array, *self.normalization.statistics(image.array)), self.encoding.class_ids(labels), labels.ignore)
         self._cache[i] = entry
         self._cached += _bytes(entry)
         while self._cached > self.cache_bytes and len(self._cache) > 1:
@@ -110,54 +116,98 @@ class Dataset:
 
     def subset(self, indices: Sequence[int]) -> Dataset:
         """The same data set with some of its pairs."""
-        return replace(self, pairs=[self.pairs[i] for i in indices], _cache=OrderedDict(), _cached=0,
-                       facts=replace(self.facts, sizes=tuple(self.facts.sizes[i] for i in indices)))
+        facts = replace(self.facts, sizes=tuple(self.facts.sizes[i] for i in indices),
+                        groups=tuple(self.facts.groups[i] for i in indices) if self.facts.groups else ())
+        return replace(self, pairs=[self.pairs[i] for i in indices], facts=facts, _cache=OrderedDict(), _cached=0)
 
 
-def _bytes(entry: tuple[Any, ...]) -> int:
+def _bytes(entry: Item) -> int:
     return sum(a.nbytes for a in entry if a is not None)
 
 
-def to_class_ids(values: npt.NDArray[Any], legend: Legend, ignore: int | None,
-                 where: Path) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.bool_] | None]:
-    """(class ids, ignore mask or None) from values on disk; ignored pixels get class 0."""
-    unknown = None
-    if ignore is not None:
-        unknown = values == ignore
-        values = np.where(unknown, legend.values[0], values)
-    try:
-        return legend.ids(values), unknown if unknown is not None and unknown.any() else None
-    except LabelsError as error:
-        raise LabelsError(error.what, where=where, fix="relabel them, or leave them out with --ignore VALUE") from error
+def _without_empty_planes(labels: Labels, raws: Sequence[Raw]) -> Labels:
+    """Planes of a volume without any label are unknown."""
+    if len(labels.size) < 3:
+        return labels
+    empty = np.logical_and.reduce([~(np.asarray(r.array) > 0).reshape(*r.array.shape[:-2], -1).any(axis=-1) for r in raws
+                                   if r.form != "colours"])
+    if not np.any(empty):
+        return labels
+    ignore = np.zeros(labels.size, bool) if labels.ignore is None else labels.ignore.copy()
+    ignore[empty] = True
+    return replace(labels, ignore=ignore)
 
 
-def open_dataset(folder: str | Path, settings: DataSettings, normalization: Normalization, *,
+def open_dataset(folder: str | Path, settings: DataSettings, normalization: Normalization, *, masks: str | Path | None = None,
                  progress: Progress | None = None) -> Dataset:
-    """Pair, read and check every file of a data folder once.
+    """Pair, read and check every file of a data folder once; what is for testing is not read.
 
-    Raises ManyErrors listing every bad file, LabelsError when the labels are not of a kind that can be trained, and
-    UsageError for settings that are not followed yet.
+    masks: as in `find_layout`. Raises ManyErrors listing all that is wrong, LabelsError when the labels are not of a kind
+    that can be trained, and UsageError for settings that are not followed yet.
     """
-    for key in ("channels", "spacing"):
-        if getattr(settings, key) is not None:
-            raise UsageError(f"data.{key} is not followed yet", fix=f"leave data.{key} out and prepare the images alike")
-    pairs = find_pairs(folder)
-    facts = _survey(pairs, settings, progress or Silent())
-    values = [v for v in facts.class_pixels if v != settings.ignore]
-    if facts.kind != "classes":
-        raise LabelsError(f"the labels look like {facts.kind}: {facts.kind_reason}", where=folder,
+    if settings.spacing is not None:
+        raise UsageError("data.spacing is not followed yet", fix="leave data.spacing out and prepare the images alike")
+    progress = progress or Silent()
+    found = understand(folder, settings, progress, masks=masks, parts=(None, "train", "validation"), probe=_signature)
+    raise_errors(found, folder)
+    for note in found.notes:
+        progress.say(note)
+    encoding, good = found.encoding, _used(found, progress)
+    if encoding is None or not good:
+        raise LabelsError("holds no labelled images", where=folder, fix=_advice(Path(folder)))
+    if encoding.kind not in TRAINED:
+        raise LabelsError(f"the labels look like {encoding.kind}: {encoding.reason}", where=folder,
                           fix="if the values are classes, say --labels classes; other kinds are not trained yet")
-    if len(values) < 2:
-        raise LabelsError(f"the only label value is {values}: there is nothing to tell apart", where=folder,
-                          fix="a mask has at least two values, e.g. 0 for background and 255 for the object")
-    if len(values) > MOST_VALUES:
-        raise LabelsError(f"{len(values)} values are too many for classes, of which there can be {MOST_VALUES}", where=folder)
-    strangers = sorted(set(values) - set(settings.legend)) if settings.legend else []
-    if strangers:
-        raise LabelsError(f"values {strangers[:10]} are not in data.legend {sorted(settings.legend or {})}", where=folder,
-                          fix="name them in data.legend, or leave one of them out with --ignore VALUE")
-    legend = Legend.of_values([*values, *(settings.legend or {})], settings.legend)
-    return Dataset(pairs, facts, legend, settings.ignore, normalization, cache_bytes=_cache_bytes())
+    return Dataset([i.pair for i in good], _facts(good, encoding, found.settings), encoding, found.settings, normalization,
+                   cache_bytes=_cache_bytes())
+
+
+def _advice(folder: Path) -> str:
+    """What may have been meant by a folder without labels."""
+    beside = [p.name for p in folder.absolute().parent.iterdir() if p.is_dir() and p.name.casefold() in MASK_FOLDERS]
+    if folder.name.casefold() in IMAGE_FOLDERS and beside:
+        return f"give the folder above, {folder.absolute().parent}, or say --masks {folder.absolute().parent / beside[0]}"
+    return f"say where the labels are with --masks FOLDER; 'biomask check {folder}' shows what was understood"
+
+
+def _signature(image: Image, raws: Sequence[Raw]) -> Signature:
+    return signature(image.array)
+
+
+def _used(found: Understood, progress: Progress) -> list[Inspected]:
+    """The images that are trained on; those without labels are left out by name, or counted as background, as told."""
+    settings = found.settings
+    labelled = {p.name for p in found.layout.labelled}
+    asked = {p.name for p in found.layout.unlabelled}
+    good, left = list[Inspected](), list[str]()
+    for item in found.survey.good:
+        bare = item.pair.name not in labelled
+        empty = bare or all(f.empty and f.form != "fractions" for f in item.labels)
+        if bare and item.pair.name not in asked:
+            continue  # a part without any labels
+        if empty and settings.unlabelled == "ignore":
+            left.append(item.pair.name)
+        else:
+            good.append(item)
+    if left:
+        progress.say(f"{len(left)} images without labels are left out (--unlabelled ignore): {some(left)}")
+    return good
+
+
+def _facts(good: Sequence[Inspected], encoding: Encoding, settings: DataSettings) -> Facts:
+    first = good[0].image
+    pixels: Counter[int] = Counter()
+    for item in good:
+        for facts in item.labels:
+            pixels.update(facts.counts)
+    spacing = dict(first.spacing) if first.spacing and all(i.image.spacing for i in good) else None
+    names = first.channel_names if all(i.image.channel_names == first.channel_names for i in good) else ()
+    groups, reason = groups_for([i.pair for i in good], settings.groups, lambda: find_matches([i.extra for i in good]))
+    return Facts(tuple(i.image.size for i in good), first.axes, channels_of(good[0], settings), first.dtype, spacing, names,
+                 dict(sorted(pixels.items())), {k: v for i in good for k, v in i.hashes.items()}, encoding.kind, encoding.reason,
+                 tuple(groups), reason)
+
+
 
 
 def _cache_bytes() -> int:
@@ -165,130 +215,3 @@ def _cache_bytes() -> int:
     import psutil
 
     return int(psutil.virtual_memory().available * CACHE_SHARE) // int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
-
-
-@dataclass(frozen=True)
-class _Inspected:
-    """What is kept of a pair: its facts, not its pixels."""
-
-    pair: Pair
-    image: Image
-    counts: dict[int, int]
-    """Label value: pixels."""
-    pieces: int
-    """Connected regions of one value other than 0 and the ignored one."""
-
-
-def _survey(pairs: Sequence[Pair], settings: DataSettings, progress: Progress) -> Facts:
-    bad: dict[str, list[BiomaskError]] = {}
-    good: list[_Inspected] = []
-    hashes: dict[str, str] = {}
-    with progress.bar("reading images and masks") as bar:
-        for n, pair in enumerate(pairs):
-            found = _inspect(pair, settings.ignore)
-            if isinstance(found, _Inspected):
-                good.append(found)
-                hashes |= {f"{pair.name}:image": file_hash(pair.image), f"{pair.name}:labels": file_hash(pair.labels)}
-            else:
-                bad[pair.name] = found
-            bar.update((n + 1) / len(pairs))
-    for pair_name, error in _misfits(good):
-        bad[pair_name] = [error]
-    if bad:
-        raise ManyErrors(f"{len(bad)} of {len(pairs)} pairs cannot be used:", [e for p in pairs for e in bad.get(p.name, [])],
-                         fix="mend or remove them and run the command again")
-    pixels = sum((Counter(i.counts) for i in good), Counter[int]())
-    _check_mixture(good, settings)
-    kind, reason = (settings.kind, "as told") if settings.kind else _kind_of(good, pixels, settings.ignore)
-    first = good[0].image
-    spacing = dict(first.spacing) if first.spacing and all(i.image.spacing for i in good) else None
-    return Facts(tuple(i.image.size for i in good), first.axes, first.channels, str(first.array.dtype), spacing,
-                 first.channel_names, dict(sorted(pixels.items())), hashes, kind, reason)
-
-
-def _inspect(pair: Pair, ignore: int | None) -> _Inspected | list[BiomaskError]:
-    """The facts of a pair, or what is wrong with each of its files."""
-    errors: list[BiomaskError] = []
-    read: list[Image] = []
-    for reader, path in ((read_image, pair.image), (read_label_values, pair.labels)):
-        try:
-            read.append(reader(path))
-        except BiomaskError as error:
-            errors.append(error)
-    if errors:
-        return errors
-    image, labels = read
-    if image.size != labels.size:
-        return [LabelsError(f"the mask has size {labels.size}, the image {image.size}", where=pair.labels,
-                            fix="export the mask at the image's full size")]
-    values, counts = np.unique(labels.array, return_counts=True)
-    if len(values) > MOST_IDS:
-        return [LabelsError(f"{len(values)} distinct values: a grey image rather than a mask?", where=pair.labels)]
-    hollow = np.broadcast_to(np.zeros((), image.array.dtype), image.array.shape)
-    found = {int(v): int(c) for v, c in zip(values, counts, strict=True)}
-    pieces = _pieces(labels.array[0], ignore) if len(found.keys() - {0, ignore}) > 1 else 1
-    return _Inspected(pair, replace(image, array=hollow), found, pieces)
-
-
-def _pieces(values: npt.NDArray[Any], ignore: int | None) -> int:
-    """Number of connected regions of one value, but 0 and the ignored one."""
-    from skimage.measure import label
-
-    known = values if ignore is None else np.where(values == ignore, 0, values)
-    return int(label(known, background=0, return_num=True)[1])
-
-
-def _misfits(good: Sequence[_Inspected]) -> list[tuple[str, BiomaskError]]:
-    """Images whose axes or channels differ from those of the majority."""
-    if not good:
-        return []
-    usual, _ = Counter((i.image.axes, i.image.channels) for i in good).most_common(1)[0]
-    others = f"the others {usual[0]} and {usual[1]}"
-    return [(i.pair.name, ReadError(f"has axes {i.image.axes} and {i.image.channels} channel(s), {others}", where=i.pair.image,
-                                    fix="train on images of one kind"))
-            for i in good if (i.image.axes, i.image.channels) != usual]
-
-
-def _check_mixture(good: Sequence[_Inspected], settings: DataSettings) -> None:
-    """Refuse masks of two programs: 0/1 in some files and 0/255 in the others would be trained as three classes."""
-    one, full = ([i.pair.labels.name for i in good if set(i.counts) - {settings.ignore} == {0, value}] for value in (1, 255))
-    others = any(set(i.counts) - {0, 1, 255, settings.ignore} or {1, 255} <= set(i.counts) - {settings.ignore} for i in good)
-    if one and full and not others and settings.legend is None:
-        raise LabelsError(f"{len(one)} masks hold 0 and 1 (such as {one[0]}), {len(full)} hold 0 and 255 (such as {full[0]})",
-                          where=good[0].pair.labels.parent, fix="save all masks with the same two values")
-
-
-def _kind_of(good: Sequence[_Inspected], pixels: Counter[int], ignore: int | None) -> tuple[LabelKind, str]:
-    per_image = [frozenset(i.counts) - {0, ignore} for i in good]
-    single = sum(len(v) for v in per_image) / max(1, sum(i.pieces for i, v in zip(good, per_image, strict=True) if v))
-    return infer_kind({v: n for v, n in pixels.items() if v != ignore}, per_image, single)
-
-
-def infer_kind(pixels: Mapping[int, int], per_image: Sequence[frozenset[int]], single: float = 1.0) -> tuple[LabelKind, str]:
-    """(kind, reason) from the values found.
-
-    pixels: value → number of pixels. per_image: each image's values but 0. single: values of all images over their
-    connected regions, 1 where every value is one piece.
-
-    Ids that differ between images and form one piece each are instances; more than 8 of them are instances
-    even where the same ones recur, as tracked cells do.
-    Raises LabelsError for many values in many pieces, which are neither.
-    """
-    values = sorted(v for v in pixels if v != 0)
-    if len(values) <= 2:
-        return "classes", f"the values are {sorted(pixels)}"
-    differ = len(set(per_image)) > 1 and len(per_image) > 1
-    if single >= ONE_PIECE and (differ or len(values) > MOST_STRUCTURES):
-        where = "other ones in each image, " if differ else ""
-        return "instances", f"{len(values)} values up to {values[-1]}, {where}each of them one piece"
-    if len(values) > MOST_CLASSES:
-        raise LabelsError(f"{len(values)} values, each in about {1 / single:.0f} pieces: a grey image rather than a mask?",
-                          fix="save masks without compression losses or smoothing; if they are classes, say --labels classes")
-    shown = sorted(pixels) if len(pixels) <= 12 else f"{len(values)} besides 0"
-    return "classes", f"the values are {shown}" + (", in several pieces each" if differ else "")
-
-
-def file_hash(path: Path) -> str:
-    """SHA-256 of a file, hex."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()

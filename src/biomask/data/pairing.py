@@ -1,99 +1,172 @@
-"""Which mask belongs to which image."""
+"""`Pair`: an image with its truth; the words of folders and what two listings have in common."""
 
 from __future__ import annotations
 
-import difflib
-from collections.abc import Iterable
-from dataclasses import dataclass
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Literal
 
-from biomask.errors import MissingPathError, PairingError
+from biomask.data.annotations import is_annotation, list_annotations
+from biomask.data.naming import match, normal, unmatched_lines
+from biomask.errors import PairingError
 from biomask.io import READERS, list_images, list_unread, relative_stem
+from biomask.io.files import way_for
+from biomask.stored import WHOLE, Plane
 
-IMAGE_FOLDERS = ("images", "imgs")
-MASK_FOLDERS = ("masks", "labels", "gt")
+#: Names of folders, folded.
+IMAGE_FOLDERS = ("images", "imgs", "image", "img", "raw", "imagestr", "jpegimages", "originals")
+MASK_FOLDERS = ("masks", "labels", "gt", "mask", "label", "groundtruth", "ground_truth", "ground-truth", "annotations",
+                "annotation", "segmentation", "segmentations", "seg", "manual", "1st_manual", "labelstr", "segmentationclass",
+                "segmentationobject", "targets", "truth", "rois")
+
+Part = Literal["train", "validation", "test"]
+PARTS: dict[str, Part] = {
+    **dict.fromkeys(("train", "training", "trn"), "train"), **dict.fromkeys(("val", "valid", "validation", "dev"), "validation"),
+    **dict.fromkeys(("test", "testing", "tst"), "test")}
+
+Form = Literal["mask", "objects", "structures", "shapes", "coco"]
+
+
+@dataclass(frozen=True)
+class Truth:
+    """Where the labels of one image are."""
+
+    form: Form
+    """A mask file; a folder of one binary mask an object; one mask file a structure; outlines; an entry of a COCO file."""
+    files: tuple[Path, ...]
+    """All files that make it."""
+    structures: tuple[str, ...] = ()
+    """The name of each file, for structures."""
+    folder: Path | None = None
+    """Of objects."""
+    entry: str = ""
+    """The image's name in a COCO file."""
+
+    @property
+    def where(self) -> Path:
+        """What a message names."""
+        return self.folder or self.files[0]
 
 
 @dataclass(frozen=True)
 class Pair:
-    """One image file and its label file."""
+    """One image and its truth."""
 
     name: str
-    """Path below the image folder without suffix, with '/' between folders."""
+    """Path below the image folder without suffix, with '/' between folders; after a part, and before a plane."""
     image: Path
-    labels: Path
+    truth: Truth | None
+    """None where the image has none."""
+    plane: Plane = WHOLE
+    part: Part | None = None
+    group: str | None = None
 
 
-def find_pairs(folder: str | Path) -> list[Pair]:
-    """Pairs of a data folder with `images/` and `masks/` (or `labels/`, `gt/`), matched by path without suffix.
+@dataclass(frozen=True)
+class Layout:
+    """What a folder holds, and how it was understood."""
 
-    Raises PairingError naming what has no partner and the nearest name on the other side.
+    root: Path
+    how: str
+    """The arrangement, in words."""
+    pairs: tuple[Pair, ...]
+    """All images in name order, those without truth too."""
+    notes: tuple[str, ...] = ()
+    """What was chosen or left aside, for the user to read."""
+    problems: tuple[PairingError, ...] = field(default=())
+    """What keeps it from being complete: labels without an image, formats that are not read."""
+
+    @property
+    def labelled(self) -> tuple[Pair, ...]:
+        """Pairs with a truth."""
+        return tuple(p for p in self.pairs if p.truth is not None)
+
+    @property
+    def unlabelled(self) -> tuple[Pair, ...]:
+        """Images without a truth in a part where others have one."""
+        parts = {p.part for p in self.labelled}
+        return tuple(p for p in self.pairs if p.truth is None and p.part in parts)
+
+
+def where_of(pair: Pair) -> Path:
+    """What a message about the labels of a pair names."""
+    return pair.truth.where if pair.truth is not None else pair.image
+
+
+def part_of(name: str) -> Part | None:
+    """The part of a split that a folder's name says: `train2017` is train."""
+    return PARTS.get(re.sub(r"[_-]?\d*$", "", name.casefold()))
+
+
+def index(folder: Path, files: Iterable[Path] | None = None) -> dict[str, Path]:
+    """{path below the folder without suffix: file}, in name order. Raises PairingError where two files share a stem.
+
+    files: those of the folder that count; None = all images below it.
     """
-    folder = Path(folder)
-    if not folder.exists():
-        raise MissingPathError("no such folder", where=folder)
-    images, masks = _subfolder(folder, IMAGE_FOLDERS), _subfolder(folder, MASK_FOLDERS)
-    if images is None or masks is None:
-        missing = "images" if images is None else "masks"
-        raise PairingError(f"holds no folder {missing!r}", where=folder, fix=_advice(folder))
-    unread = list_unread(images) + list_unread(masks)
-    if unread:
-        names = ", ".join(str(p.relative_to(folder)) for p in unread[:10]) + (" …" if len(unread) > 10 else "")
-        raise PairingError(f"{len(unread)} file(s) of a format that is not read: {names}", where=folder,
-                           fix=f"convert them to one of {', '.join(READERS)}, or move them elsewhere")
-    left, right = index(images), index(masks)
-    if not left:
-        raise PairingError("holds no images", where=images, fix=f"formats read: {', '.join(READERS)}")
-    require_same(left, right, images, masks)
-    return [Pair(stem, left[stem], right[stem]) for stem in left]
-
-
-def _subfolder(folder: Path, names: Iterable[str]) -> Path | None:
-    found = [folder / name for name in names if (folder / name).is_dir()]
-    if len(found) > 1:
-        raise PairingError(f"holds {' and '.join(p.name for p in found)}: which one is meant is open", where=folder,
-                           fix="move all but one of them elsewhere")
-    return found[0] if found else None
-
-
-def _advice(folder: Path) -> str:
-    if folder.is_file():
-        return "give the folder that holds images/ and masks/"
-    if (folder / "model.safetensors").is_file():
-        return "this is a model; give the folder with the training images: biomask train DATA -o MODEL"
-    siblings = {p.name for p in folder.parent.iterdir()} if folder.is_dir() else set()
-    if folder.name in (*IMAGE_FOLDERS, *MASK_FOLDERS) and siblings & set(IMAGE_FOLDERS) and siblings & set(MASK_FOLDERS):
-        return f"give the folder above, {folder.parent}"
-    return f"put the images into {folder / 'images'} and their masks, named alike, into {folder / 'masks'}"
-
-
-def index(folder: Path) -> dict[str, Path]:
-    """{path below the folder without suffix: file}, in name order. Raises PairingError where two files share a stem."""
-    files: dict[str, Path] = {}
-    for path in list_images(folder):
-        stem = relative_stem(path, folder).as_posix()
-        if stem in files:
-            raise PairingError(f"{files[stem].name} and {path.name} have the same name but for the suffix", where=folder,
+    found: dict[str, Path] = {}
+    for path in list_images(folder) if files is None else files:
+        stem = normal(relative_stem(path, folder).as_posix())
+        if stem in found:
+            raise PairingError(f"{found[stem].name} and {path.name} have the same name but for the suffix", where=folder,
                                fix="rename or remove one of them")
-        files[stem] = path
-    return files
+        found[stem] = path
+    return found
 
 
-def require_same(left: dict[str, Path], right: dict[str, Path], left_folder: Path, right_folder: Path) -> None:
-    """Raise PairingError unless both sides have the same stems."""
-    lines = [line for here, there, other in ((left, right, right_folder), (right, left, left_folder))
-             for line in _unmatched(here, there, other)]
-    if lines:
-        shown = lines[:20] + ([f"… and {len(lines) - 20} more"] if len(lines) > 20 else [])
-        total = len(left) + len(right)
-        raise PairingError(f"{len(lines)} of {total} files in {left_folder} and {right_folder} have no partner:\n  "
-                           + "\n  ".join(shown), fix="an image and its mask have the same name, whatever their suffix")
+def label_files(folder: Path) -> dict[str, Path]:
+    """{stem: file} of masks and of annotation files below a folder."""
+    return index(folder, sorted([*list_images(folder), *list_annotations(folder)]))
 
 
-def _unmatched(here: dict[str, Path], there: dict[str, Path], other: Path) -> list[str]:
-    lines, free = [], [stem for stem in there if stem not in here]
-    for stem in here:
-        if stem not in there:
-            close = difflib.get_close_matches(stem, free, n=1, cutoff=0.4)
-            lines.append(f"{here[stem]}: not in {other}" + (f" (nearest: {there[close[0]].name})" if close else ""))
-    return lines
+def pair_up(images: Mapping[str, Path], labels: Mapping[str, Path], *,
+            labels_in: Path) -> tuple[list[Pair], str, list[PairingError]]:
+    """(one pair an image, how the names correspond, an error for the labels that belong to no image)."""
+    partners, how = match(list(images), list(labels))
+    pairs = [Pair(stem, path, truth_of(labels[partners[stem]]) if stem in partners else None) for stem, path in images.items()]
+    taken = set(partners.values())
+    over = [stem for stem in labels if stem not in taken]
+    if not over:
+        return pairs, how, []
+    free = [stem for stem in images if stem not in partners]
+    shown = {s: str(p) for s, p in labels.items()} | {s: images[s].name for s in free}
+    lines = unmatched_lines(over, free, shown)
+    return pairs, how, [PairingError(f"{len(over)} of {len(labels)} label files belong to no image:\n  " + "\n  ".join(lines),
+                                     where=labels_in, fix="give an image and its mask the same name, whatever their suffix")]
+
+
+def truth_of(path: Path) -> Truth:
+    """A mask file, or outlines."""
+    return Truth("shapes" if is_annotation(path) else "mask", (path,))
+
+
+def missing_truth(layout: Layout) -> PairingError | None:
+    """The error that names images without labels where others have them."""
+    missing = layout.unlabelled
+    if not missing:
+        return None
+    free = _unused_labels(layout) if layout.problems else []
+    shown = {p.image.stem: str(p.image) for p in missing} | {p.stem: p.name for p in free}
+    lines = unmatched_lines([p.image.stem for p in missing], [p.stem for p in free], shown)
+    return PairingError(
+        f"{len(missing)} of {len(layout.pairs)} images have no labels:\n  " + "\n  ".join(lines), where=layout.root,
+        fix="rename the files that belong together; or say --unlabelled ignore (leave these images out) or "
+            "--unlabelled background (there is nothing on them)")
+
+
+def _unused_labels(layout: Layout) -> list[Path]:
+    """Files below the folder that belong to no pair."""
+    used = {p.image for p in layout.pairs} | {f for p in layout.labelled if p.truth is not None for f in p.truth.files}
+    return [p for p in sorted([*list_images(layout.root), *list_annotations(layout.root)]) if p not in used]
+
+
+def unread_error(folder: Path) -> list[PairingError]:
+    """An error that names files of formats that are not read, with the way for each format."""
+    unread = list_unread(folder)
+    if not unread:
+        return []
+    names = ", ".join(str(p.relative_to(folder)) for p in unread[:10]) + (" …" if len(unread) > 10 else "")
+    ways = [way_for(p) for p in {p.suffix.lower(): p for p in unread}.values()]
+    return [PairingError(f"{len(unread)} file(s) of a format that is not read: {names}", where=folder,
+                         fix="; ".join(ways) + f"; or move them elsewhere. Formats read: {', '.join(READERS)}")]

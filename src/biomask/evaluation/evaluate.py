@@ -4,21 +4,30 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from pathlib import Path
+from dataclasses import dataclass, replace
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from biomask.data.dataset import MOST_CLASSES
-from biomask.data.pairing import IMAGE_FOLDERS, MASK_FOLDERS, index
-from biomask.errors import BiomaskError, InputError, LabelsError, ManyErrors, MissingPathError, PairingError, UsageError
+from biomask.data.annotations import list_annotations
+from biomask.data.encoding import Encoding, infer_encoding_of
+from biomask.data.facts import LabelFacts
+from biomask.data.layouts import find_layout, paired
+from biomask.data.limits import MOST_CLASSES
+from biomask.data.naming import match
+from biomask.data.pairing import MASK_FOLDERS, Layout, Pair, index, label_files, truth_of, unread_error, where_of
+from biomask.data.survey import label_facts
+from biomask.data.truth import read_truth
+from biomask.data.understand import some
+from biomask.errors import BiomaskError, LabelsError, ManyErrors, MissingPathError, PairingError, UsageError
 from biomask.evaluation.bootstrap import interval
-from biomask.io import list_unread, read_label_values
+from biomask.io import list_images, read_label_values
 from biomask.labels import Legend
 from biomask.metrics import confusion_matrix, mean, overlap
 from biomask.progress import Progress, Silent
+from biomask.recipe import DataSettings
 
 SCHEMA_VERSION = 1
 
@@ -37,66 +46,116 @@ class Case:
 
     name: str
     prediction: Path
-    truth: Path
+    pair: Pair
+    """Its truth, and its image where the folder of truth has it; elsewhere the prediction stands for it."""
 
 
 def find_cases(predictions: str | Path, truth: str | Path) -> tuple[list[Case], list[str]]:
     """(cases, names predicted without a truth). Raises PairingError where a truth has no prediction.
 
-    predictions: a folder that `predict` wrote, or masks. truth: masks, or a data folder that holds them; or two files.
+    predictions: a folder that `predict` wrote, or masks. truth: labels in any form that training takes, or a data folder
+    that holds them; or two files.
     """
     predictions, truth = Path(predictions), Path(truth)
     for path in (predictions, truth):
         if not path.exists():
             raise MissingPathError("no such file or folder", where=path)
     if predictions.is_file() and truth.is_file():
-        return [Case(predictions.stem, predictions, truth)], []
+        return [Case(predictions.stem, predictions, Pair(predictions.stem, predictions, truth_of(truth)))], []
     predictions = predictions / "masks" if (predictions / "masks").is_dir() else predictions
-    truth = next((truth / name for name in MASK_FOLDERS if (truth / name).is_dir()), truth)
-    if predictions.resolve() == truth.resolve():
-        raise UsageError(f"predictions and truth are the same folder, {truth}", fix="give the folder that predict wrote first")
-    unread = list_unread(truth)
-    if unread:
-        raise PairingError(f"{len(unread)} file(s) of a format that is not read: {', '.join(p.name for p in unread[:10])}",
-                           where=truth, fix="convert them to PNG or TIFF, or move them elsewhere")
-    left, right = index(predictions), index(truth)
-    if not right:
-        hint = next((f" (it has {truth / n})" for n in IMAGE_FOLDERS if (truth / n).is_dir()), "")
-        raise PairingError(f"holds no masks{hint}", where=truth, fix="give the folder with the true masks")
-    missing = [name for name in right if name not in left]
+    made = index(predictions)
+    layout = truth_layout(predictions, truth)
+    if layout.problems:
+        raise layout.problems[0]
+    pairs = {p.name: p for p in layout.labelled}
+    if not pairs:
+        raise PairingError("holds no masks", where=truth, fix="give the folder with the true masks")
+    partners, _ = match(list(pairs), list(made))
+    missing = [name for name in pairs if name not in partners]
     if missing:
-        shown = ", ".join(missing[:10]) + (f" and {len(missing) - 10} more" if len(missing) > 10 else "")
-        raise PairingError(f"{len(missing)} of {len(right)} true masks in {truth} have no prediction: {shown}",
+        raise PairingError(f"{len(missing)} of {len(pairs)} true masks in {truth} have no prediction: {some(missing)}",
                            where=predictions, fix="predict them too, or give a folder with only the truth that was predicted")
-    return [Case(name, left[name], right[name]) for name in right], [name for name in left if name not in right]
+    if any(p.truth is not None and made[partners[n]] in p.truth.files for n, p in pairs.items()):
+        raise UsageError(f"predictions and truth are the same folder, {truth}", fix="give the folder that predict wrote first")
+    taken = set(partners.values())
+    return [Case(name, made[partners[name]], pair) for name, pair in pairs.items()], [name for name in made if name not in taken]
 
 
-def evaluate(predictions: str | Path, truth: str | Path, *, ignore: int | None = None,
+def truth_layout(predictions: Path, truth: Path) -> Layout:
+    """The labels of a folder: of its own images, or else of what was predicted."""
+    unread = tuple(unread_error(truth))
+    if not list_images(truth) and not list_annotations(truth) and not unread:
+        raise PairingError("holds no masks", where=truth, fix="give the folder with the true masks")
+    if list_images(truth):
+        layout = find_layout(truth)
+        if layout.labelled:
+            return _in_parts(layout)
+    masks = next((p for p in sorted(truth.iterdir()) if p.is_dir() and p.name.casefold() in MASK_FOLDERS), truth)
+    files = label_files(masks)
+    # Each mask stands for its image, so that one without a prediction is missed; else folders of objects, or structures.
+    plain = Layout(masks, "masks", tuple(Pair(s, p, truth_of(p)) for s, p in files.items()), problems=unread)
+    if match(list(files), list(index(predictions)))[0]:
+        return plain
+    layout = paired(predictions, masks, truth)
+    return replace(layout, problems=unread) if layout.labelled else plain
+
+
+def _in_parts(layout: Layout) -> Layout:
+    """Names without the folder of their part, where all are in one and that keeps them apart."""
+    short = [PurePosixPath(*PurePosixPath(p.name).parts[1:]).as_posix() for p in layout.pairs]
+    if any(p.part is None or "/" not in p.name for p in layout.pairs) or len(set(short)) < len(layout.pairs):
+        return layout
+    return replace(layout, pairs=tuple(replace(p, name=n) for p, n in zip(layout.pairs, short, strict=True)))
+
+
+@dataclass(frozen=True)
+class Judged:
+    """An evaluation, with what it takes to look at its images."""
+
+    scores: dict[str, Any]
+    """JSON-ready: design's evaluation schema."""
+    cases: tuple[Case, ...]
+    encoding: Encoding
+    legend: Legend
+    settings: DataSettings
+
+
+def evaluate(predictions: str | Path, truth: str | Path, *, settings: DataSettings | None = None,
              names: Mapping[int, str] | None = None, seed: int = 0, progress: Progress | None = None) -> dict[str, Any]:
-    """Scores as JSON-ready dict: design's evaluation schema.
+    """The scores of `judge`."""
+    return judge(predictions, truth, settings=settings, names=names, seed=seed, progress=progress).scores
 
-    ignore: value of unknown pixels in the truth. names: value → class name; by default those that `predict` recorded.
-    seed: of the bootstrap. Undefined scores are None. Raises ManyErrors listing every bad pair.
+
+def judge(predictions: str | Path, truth: str | Path, *, settings: DataSettings | None = None,
+          names: Mapping[int, str] | None = None, seed: int = 0, progress: Progress | None = None) -> Judged:
+    """Scores of predicted masks against true ones.
+
+    settings: how the truth is to be read, as in training: `ignore`, `values`, `mask_scale`, `kind`. names: value → class
+    name; by default those that `predict` recorded. seed: of the bootstrap. Undefined scores are None. Raises ManyErrors
+    listing every bad pair.
     """
-    progress = progress or Silent()
+    progress, settings = progress or Silent(), settings or DataSettings()
     cases, extra = find_cases(predictions, truth)
     if extra:
         progress.warn(f"{len(extra)} predictions have no truth and are left out: {', '.join(extra[:5])}"
                       + (" …" if len(extra) > 5 else ""))
-    legend = _legend(cases, ignore, names if names is not None else recorded_names(predictions), progress)
+    recorded = recorded_legend(predictions)
+    known = dict(names) if names is not None else {e.value: e.name for e in recorded or ()}
+    encoding, legend = _encoding(cases, settings, recorded, known, progress)
     matrices, errors = [], list[BiomaskError]()
     with progress.bar("evaluating") as bar:
         for n, case in enumerate(cases):
             try:
-                matrices.append(_confusion(case, legend, ignore))
+                matrices.append(_confusion(case, encoding, legend, settings))
             except BiomaskError as error:
                 errors.append(error)
             bar.update((n + 1) / len(cases), case.name)
     if errors:
         raise ManyErrors(f"{len(errors)} of {len(cases)} pairs cannot be compared:", errors)
-    return {"schema_version": SCHEMA_VERSION, "n_images": len(cases), "predictions": str(predictions), "truth": str(truth),
-            "legend": legend.to_json(), "ignore": ignore, "without_truth": extra,
-            **summarise([c.name for c in cases], matrices, legend, seed=seed), "footnotes": list(FOOTNOTES)}
+    scores = {"schema_version": SCHEMA_VERSION, "n_images": len(cases), "predictions": str(predictions), "truth": str(truth),
+              "legend": legend.to_json(), "ignore": settings.ignore, "truth_is": encoding.reason, "without_truth": extra,
+              **summarise([c.name for c in cases], matrices, legend, seed=seed), "footnotes": list(FOOTNOTES)}
+    return Judged(scores, tuple(cases), encoding, legend, settings)
 
 
 def summarise(names: Sequence[str], matrices: Sequence[npt.NDArray[np.int64]], legend: Legend, *,
@@ -129,46 +188,84 @@ def summarise(names: Sequence[str], matrices: Sequence[npt.NDArray[np.int64]], l
     }
 
 
-def recorded_names(predictions: str | Path) -> dict[int, str]:
-    """Class names from the run.json of predicted masks or of the folder above; empty without one."""
+def recorded_legend(predictions: str | Path) -> Legend | None:
+    """The legend from the run.json of predicted masks or of the folder above; None without one."""
     for folder in (Path(predictions), Path(predictions).parent):
         try:
-            content = json.loads((folder / "run.json").read_text(encoding="utf-8"))
-            return {int(e["value"]): str(e["name"]) for e in content["legend"]}
-        except (OSError, ValueError, KeyError, TypeError):
+            return Legend.from_json(json.loads((folder / "run.json").read_text(encoding="utf-8"))["legend"])
+        except (OSError, ValueError, KeyError, TypeError, BiomaskError):
             continue
-    return {}
+    return None
 
 
-def _legend(cases: Sequence[Case], ignore: int | None, names: Mapping[int, str], progress: Progress) -> Legend:
-    """All values of both sides, after checking that they speak of the same classes."""
-    true, predicted, errors = set[int](), set[int](names), list[BiomaskError]()
+def _encoding(cases: Sequence[Case], settings: DataSettings, recorded: Legend | None, names: Mapping[int, str],
+              progress: Progress) -> tuple[Encoding, Legend]:
+    """(what the truth means, all values of both sides), after checking that they speak of the same classes."""
+    found, predicted, errors = list[LabelFacts](), set[int](names), list[BiomaskError]()
     with progress.bar("reading masks") as bar:
         for n, case in enumerate(cases):
-            for found, path in ((true, case.truth), (predicted, case.prediction)):
-                try:
-                    found |= {int(v) for v in np.unique(read_label_values(path).array)}
-                except BiomaskError as error:
-                    errors.append(error)
+            size: tuple[int, ...] | None = None
+            try:
+                prediction = read_label_values(case.prediction)
+                predicted |= {int(v) for v in np.unique(prediction.array)}
+                size = prediction.size
+            except BiomaskError as error:
+                errors.append(error)
+            try:
+                raws = read_truth(case.pair, size or (1, 1), settings)
+                found.append(label_facts(raws[0], settings.ignore, where_of(case.pair)))
+            except BiomaskError as error:
+                # Without its prediction, a size that differs is no news.
+                errors += [error] if size is not None or not isinstance(error, LabelsError) else []
             bar.update((n + 1) / len(cases))
     if errors:
         raise ManyErrors(f"{len(errors)} masks cannot be read:", errors)
-    if ignore is not None:
-        true.discard(ignore)
-    for found, side in ((true - set(names), "truth"), (predicted - set(names), "predictions")):
-        if len(found) > MOST_CLASSES:
-            raise LabelsError(f"{len(found)} values in the {side} are too many for classes: images rather than masks?",
-                              fix="evaluate class masks")
+    encoding = encoding_of(found, settings, recorded)
+    true = set(encoding.legend.values)
+    if len(predicted - set(names)) > MOST_CLASSES:
+        raise LabelsError(f"{len(predicted - set(names))} values in the predictions are too many for classes: images rather than "
+                          "masks?", fix="evaluate class masks")
     if (true - {0}) and (predicted - {0}) and not (true - {0}) & (predicted - {0}):
         raise LabelsError(f"the truth has values {sorted(true)[:10]}, the predictions {sorted(predicted)[:10]}: "
                           "no class is in both", fix="relabel one side so that a class has the same value in both")
-    return Legend.of_values(sorted(true | predicted), names)
+    return encoding, Legend.of_values(sorted(true | predicted), {e.value: e.name for e in encoding.legend if e.value not in names}
+                                      | dict(names))
 
 
-def _confusion(case: Case, legend: Legend, ignore: int | None) -> npt.NDArray[np.int64]:
-    truth, prediction = read_label_values(case.truth), read_label_values(case.prediction)
-    if truth.size != prediction.size:
-        raise InputError(f"has size {prediction.size}, its truth {truth.size}", where=case.prediction)
-    unknown = truth.array[0] == ignore if ignore is not None else None
-    known = truth.array[0] if unknown is None else np.where(unknown, legend.values[0], truth.array[0])
-    return confusion_matrix(legend.ids(known), legend.ids(prediction.array[0]), len(legend), unknown)
+def encoding_of(found: Sequence[LabelFacts], settings: DataSettings, recorded: Legend | None) -> Encoding:
+    """What the truth means. What `predict` recorded comes first: its values, colours and names are classes."""
+    form = found[0].form
+    values = {v for f in found for v in f.counts} - {settings.ignore}
+    strange = values - set(recorded.values if recorded is not None else ())
+    if form == "values" and settings.values is None and len(strange) > MOST_CLASSES:
+        raise LabelsError(f"{len(strange)} values in the truth are too many for classes: images rather than masks, or ids of "
+                          "objects?", fix="evaluate class masks")
+    if recorded is not None and form == "colours" and settings.legend is None:
+        colours = {e.colour: e for e in recorded}
+        legend = {f"#{bytes(c).hex()}": e.name for c, e in colours.items()}
+        encoding = infer_encoding_of(found, settings.model_copy(update={"kind": "classes", "legend": legend}))
+        entries = sorted((colours[c] for c in encoding.colours), key=lambda e: e.value)
+        return replace(encoding, colours=tuple(e.colour for e in entries), legend=Legend(tuple(entries)))
+    if recorded is not None and form == "objects":
+        shown = tuple(e.name for e in list(recorded)[1:])
+        return Encoding("classes", "objects, by the names of their classes", recorded, "objects", names=shown)
+    if form == "values" and settings.kind is None and recorded is not None and values <= set(recorded.values):
+        settings = settings.model_copy(update={"kind": "classes"})
+    encoding = infer_encoding_of(found, settings)
+    if encoding.kind not in ("classes", "soft"):
+        raise LabelsError(f"the truth looks like {encoding.kind}: {encoding.reason}",
+                          fix="if its values are classes, say --labels classes; other kinds are not evaluated yet")
+    return encoding
+
+
+def true_ids(case: Case, encoding: Encoding, size: tuple[int, ...],
+             settings: DataSettings) -> tuple[npt.NDArray[Any], npt.NDArray[np.bool_] | None]:
+    """(values of the true classes (*S), ignore (*S) or None) at the size of the prediction."""
+    labels = encoding.labels(read_truth(case.pair, size, settings), case.name, where_of(case.pair))
+    return encoding.legend.values_of(encoding.class_ids(labels)), labels.ignore
+
+
+def _confusion(case: Case, encoding: Encoding, legend: Legend, settings: DataSettings) -> npt.NDArray[np.int64]:
+    prediction = read_label_values(case.prediction)
+    truth, unknown = true_ids(case, encoding, prediction.size, settings)
+    return confusion_matrix(legend.ids(truth), legend.ids(prediction.array[0]), len(legend), unknown)

@@ -2,200 +2,218 @@
 
 from __future__ import annotations
 
-import errno
-import hashlib
-import os
-import time
+import math
+import re
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from biomask.errors import BiomaskError, DiskFullError, MissingPathError, ReadError, WriteError
+from biomask.errors import BiomaskError, MissingPathError, OutOfMemoryError, ReadError, WriteError
 from biomask.image import Image
-from biomask.io import png, tiff
+from biomask.io import nifti, npy, pictures, png, tiff_write, unread
+from biomask.io.atomic import require_writable, write_text, writing
+from biomask.io.formats import READERS, Reader, alike, reader_of
+from biomask.io.listing import BYSTANDERS, exists, list_images, list_unread, relative_stem
+from biomask.io.unread import UNREAD
 from biomask.labels import Legend
+from biomask.stored import WHOLE, Key, Plane, Selection, Stored, select, stem_of, suffix_of
 
+__all__ = ["BYSTANDERS", "IMAGE_WRITERS", "READERS", "UNREAD", "WRITERS", "Reader", "list_images", "list_unread", "open_stored",
+           "read_image", "read_label_values", "read_labels_raw", "relative_stem", "require_writable", "stem_of", "suffix_of",
+           "way_for", "write_image", "write_mask", "write_picture", "write_probabilities", "write_text", "writing"]
 
-class Reader(Protocol):
-    """Reads one file. as_labels: keep palette indices instead of their colours."""
+#: From this size on it is asked whether an image fits in memory before it is decoded.
+LARGE = 2**28
 
-    def __call__(self, path: Path, *, as_labels: bool = False) -> Image: ...
+#: No float or integer of more bytes is read: nothing that follows could take it.
+WIDEST = 8
 
+MaskWriter = Callable[[Path, npt.NDArray[Any], Legend, Mapping[str, float] | None, npt.NDArray[np.float64] | None], None]
 
-#: Readers by suffix, lower case.
-READERS: dict[str, Reader] = {".png": png.read, ".tif": tiff.read, ".tiff": tiff.read}
+#: Writers of a mask by suffix: (path, values, legend, spacing, affine).
+WRITERS: dict[str, MaskWriter] = {
+    ".png": lambda path, values, legend, spacing, affine: png.write(path, values),
+    ".npy": lambda path, values, legend, spacing, affine: npy.write(path, values[None]),
+    ".nii": lambda path, values, legend, spacing, affine: nifti.write(path, values[None], spacing, affine),
+    ".nii.gz": lambda path, values, legend, spacing, affine: nifti.write(path, values[None], spacing, affine),
+    ".tif": lambda path, values, legend, spacing, affine: tiff_write.write_mask(path, values, legend, spacing),
+    ".tiff": lambda path, values, legend, spacing, affine: tiff_write.write_mask(path, values, legend, spacing),
+}
 
-#: Suffixes and names of files that lie beside images and are none.
-BYSTANDERS = {"thumbs.db", "desktop.ini", ".txt", ".md", ".csv", ".tsv", ".json", ".yaml", ".yml", ".xml", ".html", ".pdf", ".doc",
-              ".docx", ".xls", ".xlsx", ".log", ".py", ".ijm", ".ini", ".db"}
-
-#: Writers of a mask by suffix: (path, values, legend, spacing).
-WRITERS: dict[str, Callable[..., None]] = {
-    ".png": lambda path, values, legend, spacing=None: png.write(path, values),
-    ".tif": tiff.write_mask,
+#: Writers of an image by suffix: (path, image); its array is (C, *S), never bool.
+IMAGE_WRITERS: dict[str, Callable[[Path, Image], None]] = {
+    ".png": lambda path, image: png.write(path, _plane(path, image)),
+    ".bmp": lambda path, image: pictures.write_bmp(path, _plane(path, image)),
+    ".npy": lambda path, image: npy.write(path, image.array),
+    ".nii": lambda path, image: nifti.write(path, image.array, image.spacing, image.affine),
+    ".nii.gz": lambda path, image: nifti.write(path, image.array, image.spacing, image.affine),
+    ".tif": lambda path, image: tiff_write.write_image(path, image.array, image.axes, image.spacing, image.channel_names),
+    ".tiff": lambda path, image: tiff_write.write_image(path, image.array, image.axes, image.spacing, image.channel_names),
 }
 
 
-def read_image(path: str | Path) -> Image:
-    """Read an image file. Raises ReadError or MissingPathError, never a library's own error."""
-    return _read(Path(path), as_labels=False)
+def open_stored(path: str | Path, *, as_labels: bool = False) -> Stored:
+    """Read the header of an image or label file; `load` reads pixels later, from the file as it is then.
+
+    Raises ReadError, MissingPathError or OutOfMemoryError, never a library's own error; so does `load`.
+    """
+    path = Path(path)
+    if not exists(path):
+        raise MissingPathError("no such file", where=path, fix=f"its link leads to {path.readlink()}" if _is_link(path) else None)
+    reader = reader_of(path)
+    if reader is None:
+        named = suffix_of(path) in UNREAD or path.suffix.lower() in UNREAD
+        raise ReadError(f"the format {suffix_of(path) or 'without suffix'} is not read", where=path,
+                        fix=way_for(path) + (f"; formats read: {', '.join(READERS)}" if named else ""))
+    if path.is_dir():
+        raise ReadError("is a folder, not a file", where=path, fix="give the files in it, and name folders without a suffix")
+    with _reading(path):
+        stored = reader(path, as_labels=as_labels)
+    if stored.dtype.kind not in "buif" or stored.dtype.itemsize > WIDEST or min(stored.shape, default=0) < 1:
+        raise ReadError(f"has dtype {stored.dtype} and shape {stored.shape}, not pixels", where=path,
+                        fix="save it with integers or floats of 8 to 64 bits")
+    return replace(stored, load=partial(_load, stored))
 
 
-def read_label_values(path: str | Path) -> Image:
+def _is_link(path: Path) -> bool:
+    try:
+        return path.is_symlink()
+    except (OSError, ValueError):  # a name that no disk can hold
+        return False
+
+
+def way_for(path: Path) -> str:
+    """What to do with a file of a format that is not read."""
+    return unread.way_for(path, READERS)
+
+
+@contextmanager
+def _reading(path: Path) -> Iterator[None]:
+    """Whatever a decoder raises becomes an error that names the file."""
+    try:
+        yield
+    except BiomaskError:
+        raise
+    except MemoryError as error:
+        raise OutOfMemoryError("does not fit in memory", where=path,
+                               fix="close other programs, or cut the image into parts") from error
+    except OSError as error:
+        if error.errno is not None:
+            raise unread.unopened(path, error) from error
+        raise unread.damage(path, _reason(error, path), alike(path)) from error
+    except Exception as error:  # a decoder can raise anything on a damaged file
+        raise unread.damage(path, _reason(error, path), alike(path)) from error
+
+
+def _reason(error: Exception, path: Path) -> str:
+    """What a library says, in one line and without the path, which the error names anyway."""
+    said = str(error).strip().partition("\n")[0]
+    return re.sub(r"""( (file|of|from|to))* *['"]?""" + re.escape(str(path)) + """['"]?""", "", said) or type(error).__name__
+
+
+def _load(stored: Stored, key: tuple[Key, ...]) -> npt.NDArray[Any]:
+    """The pixels, as the header promises them."""
+    shape = np.broadcast_to(np.empty((), np.bool_), stored.shape)[key].shape
+    _require_memory(math.prod(shape) * stored.dtype.itemsize, stored)
+    with _reading(stored.path):
+        array = stored.load(key)
+        if array.shape != shape or array.dtype != stored.dtype:
+            raise ReadError(f"is damaged: its header says {stored.dtype} of shape {shape}, its pixels are {array.dtype} of shape "
+                            f"{array.shape}", where=stored.path, fix="copy or export it again")
+    return array
+
+
+def _require_memory(size: int, stored: Stored) -> None:
+    """Raise OutOfMemoryError for more bytes than are free; a damaged or malicious header can claim any number."""
+    if size < LARGE:
+        return
+    import psutil
+
+    free = psutil.virtual_memory().available
+    if size > free:
+        raise OutOfMemoryError(f"needs {size / 2**30:,.1f} GiB of memory ({stored.described}, {stored.dtype}), and "
+                               f"{free / 2**30:,.1f} are free", where=stored.path,
+                               fix="cut the image into parts, or use a lower resolution")
+
+
+def read_image(path: str | Path, selection: Selection | None = None, plane: Plane = WHOLE) -> Image:
+    """Read what is selected of an image file. Raises as `open_stored` and `select` do, never a library's own error."""
+    return select(open_stored(path), selection or Selection(), plane)
+
+
+def read_label_values(path: str | Path, selection: Selection | None = None, plane: Plane = WHOLE) -> Image:
     """Read a label file: one channel of values as stored; a palette gives its indices."""
-    image = _read(Path(path), as_labels=True)
+    image = select(open_stored(path, as_labels=True), (selection or Selection()).of_labels(), plane)
     if image.channels == 3 and (image.array == image.array[:1]).all():
         return Image(image.array[:1], image.axes, image.name, image.spacing)
     if image.channels != 1:
         raise ReadError(f"has {image.channels} channels; a mask has one", where=path,
                         fix="save the mask as one grey or palette channel with a value per class")
-    if image.array.dtype.kind == "f" and not (np.isfinite(image.array).all() and (image.array % 1 == 0).all()):
+    if image.array.dtype.kind == "f" and not _is_whole(image.array):
         raise ReadError("holds fractions or NaN, not class values", where=path)
     return image
 
 
-def _read(path: Path, *, as_labels: bool) -> Image:
-    if not _exists(path):
-        raise MissingPathError("no such file", where=path)
-    reader = READERS.get(path.suffix.lower())
-    if reader is None:
-        raise ReadError(f"the format {path.suffix or 'without suffix'} is not read", where=path,
-                        fix=f"convert it to one of {', '.join(READERS)}")
-    try:
-        image = reader(path, as_labels=as_labels)
-    except BiomaskError:
-        raise
-    except MemoryError:
-        raise
-    except Exception as error:  # a decoder can raise anything on a damaged file
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise ReadError(f"is damaged or not a {path.suffix} file ({reason})", where=path) from error
-    if image.array.dtype.kind not in "uif" or 0 in image.array.shape:
-        raise ReadError(f"has dtype {image.array.dtype} and shape {image.array.shape}, not pixels", where=path)
-    return image
+def read_labels_raw(path: str | Path, selection: Selection | None = None,
+                    plane: Plane = WHOLE) -> tuple[Image, npt.NDArray[np.uint8] | None]:
+    """(label file as stored, RGB of each value or None).
 
-
-def _exists(path: Path) -> bool:
-    try:
-        return path.exists()
-    except (OSError, ValueError):  # a name that no disk can hold
-        return False
-
-
-def list_images(source: str | Path) -> list[Path]:
-    """Files that a reader exists for: the file itself, or all below a folder, in name order; hidden ones left out."""
-    source = Path(source)
-    if not _exists(source):
-        raise MissingPathError("no such file or folder", where=source)
-    if source.is_file():
-        return [source]
-    return sorted(p for p in _visible_files(source) if p.suffix.lower() in READERS)
-
-
-def list_unread(folder: Path) -> list[Path]:
-    """Files below a folder that look like images or labels but have no reader, in name order.
-
-    What computers and people leave beside images (hidden files, Thumbs.db, notes, tables) is not meant.
+    A palette gives its indices, with the colours beside them; colours are three channels. Whole numbers stored as floats
+    become integers; fractions and NaN are left as they are.
     """
-    if not folder.is_dir():
-        return []
-    return sorted(p for p in _visible_files(folder)
-                  if p.suffix.lower() not in READERS and p.suffix.lower() not in BYSTANDERS and p.name.lower() not in BYSTANDERS)
+    stored = open_stored(path, as_labels=True)
+    image = select(stored, (selection or Selection()).of_labels(), plane)
+    if image.array.dtype.kind == "f" and _is_whole(image.array):
+        fits = np.abs(image.array).max(initial=0) < 2**31
+        image = replace(image, array=image.array.astype(np.int32 if fits else np.int64))
+    return image, stored.palette if image.channels == 1 and image.array.dtype.kind in "ui" else None
 
 
-def _visible_files(folder: Path) -> list[Path]:
-    return [p for p in folder.rglob("*")
-            if p.is_file() and not any(part.startswith(".") for part in p.relative_to(folder).parts)]
+def _is_whole(array: npt.NDArray[Any]) -> bool:
+    """Whether floats are integers that int64 holds."""
+    return bool(np.isfinite(array).all() and (array % 1 == 0).all() and (np.abs(array) < 2.0**63).all())
 
 
-def relative_stem(path: Path, root: Path) -> Path:
-    """The path below `root` without its suffix: what pairs an image with its mask, and names its results."""
-    relative = path.relative_to(root) if root.is_dir() else Path(path.name)
-    name = relative.name
-    for ending in (".ome.tiff", ".ome.tif", relative.suffix):
-        if ending and name.lower().endswith(ending.lower()):
-            return relative.with_name(name[: -len(ending)])
-    return relative
+def write_image(path: str | Path, image: Image) -> None:
+    """Write an image in the format of the suffix; names, spacing and affine as far as it has a place for them.
 
-
-@contextmanager
-def writing(path: Path) -> Iterator[Path]:
-    """Make the folder, give a temporary name beside `path`, and move it into place once it is complete.
-
-    A killed process leaves the old file or none, never half of one. Raises WriteError or DiskFullError.
+    True becomes 255. Raises WriteError for an array that the format cannot hold, and for a suffix without a writer.
     """
-    # A name of its own length, since the file's may be the longest that the disk takes, and always the same one, so that
-    # what a killed process left is overwritten.
-    temporary = path.with_name(f".{hashlib.sha1(os.fsencode(path.name)).hexdigest()[:16]}.part{path.suffix}")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        yield temporary
-        with suppress(OSError):
-            temporary.chmod(0o666 & ~_umask())  # some writers create private files; some disks know no rights
-        _settle(temporary)
-        _replace(temporary, path)
-    except OSError as error:
-        _remove(temporary)
-        if error.errno in (errno.ENOSPC, errno.EDQUOT):
-            raise DiskFullError("the disk is full", where=path, fix="free some space and run the command again") from error
-        raise WriteError(f"cannot be written ({error.strerror or error})", where=path,
-                         fix="choose another output folder") from error
-    except BaseException:
-        _remove(temporary)
-        raise
-
-
-def _settle(path: Path) -> None:
-    """Have the disk take what the system holds back: a name must never point to less than the whole file."""
-    with path.open("rb+") as file:
-        os.fsync(file.fileno())
-
-
-def _replace(source: Path, target: Path) -> None:
-    """Move onto `target`; on Windows a virus scanner or viewer may hold it for a moment."""
-    for pause in (0.05, 0.2, 1.0):
-        try:
-            os.replace(source, target)
-            return
-        except PermissionError:
-            if os.name != "nt":
-                raise
-            time.sleep(pause)
-    os.replace(source, target)
-
-
-def require_writable(folder: Path) -> None:
-    """Raise WriteError unless files can be written into `folder`, or it can be made; leaves nothing behind."""
-    import tempfile
-
-    there = next(p for p in (folder, *folder.absolute().parents) if _exists(p))
-    try:
-        with tempfile.TemporaryFile(dir=there):
-            pass
-    except OSError as error:
-        raise WriteError(f"cannot be written to ({error.strerror or error})", where=folder, fix="choose another place") from error
-
-
-def _remove(path: Path) -> None:
-    with suppress(OSError):
-        path.unlink(missing_ok=True)
-
-
-def _umask() -> int:
-    """The process's mask for new files; it can be read only by setting it."""
-    mask = os.umask(0o077)
-    os.umask(mask)
-    return mask
-
-
-def write_mask(path: Path, values: npt.NDArray[Any], legend: Legend, spacing: Mapping[str, float] | None = None) -> None:
-    """Write class values (*S) in the format of the suffix."""
+    path = Path(path)
+    array = np.asarray(image.array)
+    writer = _writer_of(path, IMAGE_WRITERS)
     with writing(path) as temporary:
-        WRITERS[path.suffix.lower()](temporary, values, legend, spacing)
+        writer(temporary, replace(image, array=array.astype(np.uint8) * 255 if array.dtype == np.bool_ else array))
+
+
+def _writer_of(path: Path, writers: Mapping[str, Any]) -> Any:
+    writer = writers.get(suffix_of(path)) or writers.get(path.suffix.lower())
+    if writer is None:
+        raise WriteError(f"the format {suffix_of(path) or 'without suffix'} is not written", where=path,
+                         fix=f"choose one of {', '.join(writers)}")
+    return writer
+
+
+def _plane(path: Path, image: Image) -> npt.NDArray[Any]:
+    """(C, Y, X). Raises WriteError for anything else, and for channels that are no colours."""
+    if image.spatial_dims != 2 or image.channels not in (1, 3):
+        raise WriteError(f"one picture holds grey or three colours, not {image.channels} channels of {image.size}", where=path,
+                         fix="write .tif, which holds channels and depth")
+    return np.asarray(image.array[0] if image.channels == 1 and path.suffix == ".png" else image.array)
+
+
+def write_mask(path: Path, values: npt.NDArray[Any], legend: Legend, spacing: Mapping[str, float] | None = None,
+               affine: npt.NDArray[np.float64] | None = None) -> None:
+    """Write class values (*S) in the format of the suffix. affine: of the NIfTI file that they belong to."""
+    writer: MaskWriter = _writer_of(path, WRITERS)
+    with writing(path) as temporary:
+        writer(temporary, values, legend, spacing, affine)
 
 
 def write_picture(path: Path, rgb: npt.NDArray[np.uint8]) -> None:
@@ -208,10 +226,4 @@ def write_probabilities(path: Path, array: npt.NDArray[np.float32], axes: str, s
                         names: tuple[str, ...]) -> None:
     """Write float32 (K, *S) as OME-TIFF with class names."""
     with writing(path) as temporary:
-        tiff.write_channels(temporary, array, axes, spacing, names)
-
-
-def write_text(path: Path, text: str) -> None:
-    """Write UTF-8 text, whole or not at all."""
-    with writing(path) as temporary:
-        temporary.write_text(text, encoding="utf-8", errors="backslashreplace")  # file names need not be UTF-8
+        tiff_write.write_channels(temporary, array, axes, spacing, names)

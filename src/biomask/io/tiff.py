@@ -1,9 +1,10 @@
-"""TIFF: plain, OME and ImageJ, 2D and 3D, with axes and spacing from its own metadata."""
+"""TIFF: plain, OME, ImageJ, and what microscopes and slide scanners make of it."""
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping
+import math
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -11,18 +12,14 @@ import numpy as np
 import numpy.typing as npt
 
 from biomask.errors import ReadError
-from biomask.image import Image
-from biomask.io.png import without_alpha
-from biomask.labels import Legend
+from biomask.io.tiff_facts import channel_names, palette_of, partner_files, spacing_of
+from biomask.stored import KNOWN_AXES, UNKNOWN, Key, Stored
 
 if TYPE_CHECKING:
-    from tifffile import TiffFile
+    from tifffile import TiffFile, TiffPage, TiffPageSeries
 
 # What tifffile has to say of odd tags is no news to a user; damage raises an error here.
 logging.getLogger("tifffile").addHandler(logging.NullHandler())
-
-#: Beyond this many bytes a classic TIFF's 32-bit offsets end.
-BIGTIFF = 2**32 - 2**25
 
 #: TIFF's code for images whose lowest value is white.
 WHITE_IS_ZERO = 0
@@ -30,28 +27,46 @@ WHITE_IS_ZERO = 0
 #: TIFF's codes for extra samples that mean transparency.
 ALPHA = (1, 2)
 
-_MICROMETRES = {"µm": 1.0, "um": 1.0, "micron": 1.0, "\\u00B5m": 1.0, "nm": 1e-3, "mm": 1e3, "cm": 1e4}
+#: TIFF's codes for colours that are neither grey, RGB nor a palette, and what they are.
+STRANGE_COLOURS = {5: "the colours of a printer (CMYK)", 8: "CIE L*a*b* colours", 9: "ICC L*a*b* colours", 10: "ITU L*a*b* colours",
+                   32803: "the mosaic of a camera's sensor", 32844: "LogL light values", 32845: "LogLuv light values"}
+
+#: TIFF's code for YCbCr colours, and compressions that leave them as they are.
+YCBCR, LOSSLESS = 6, (1, 5, 8, 32773, 32946, 34925, 50000)
+
+#: TIFF's codes for JPEG.
+JPEG = (6, 7, 33007, 34892)
+
+#: The most bytes that one byte can stand for, by TIFF's code of a compression: none, LZW, deflate, packbits, LZMA, zstd.
+RATIOS = {1: 1, 5: 2000, 8: 1100, 32946: 1100, 32773: 66, 34925: 10_000, 50000: 40_000}
+
+#: Files of slide scanners: their first series is the slide; the others show its label and whole.
+SLIDES = ("ndpi", "svs", "qpi", "bif", "philips", "avs")
 
 
-def read(path: Path, *, as_labels: bool = False) -> Image:
-    """An image "cyx" or "czyx" in the file's own dtype; RGB is three channels.
+def read(path: Path, *, as_labels: bool = False) -> Stored:
+    """Axes as the file names them, "Q" where it does not; the base level of pyramids.
 
-    as_labels: makes no difference here, a TIFF's palette never replaces its indices.
-    Raises ReadError for several series, time points, or axes that the file does not name.
+    A palette's indices are kept, since microscopy software colours grey data by one. Where the lowest value is white,
+    unsigned images are turned round, so that they are as they are shown; as_labels: values stay as stored.
+    Raises ReadError for damage, several images in a file, missing parts, and colours that are not RGB.
     """
     import tifffile
 
     with tifffile.TiffFile(path) as file:
         _check_chain(file, path)
-        if len(file.series) != 1:
-            raise ReadError(f"holds {len(file.series)} image series", where=path, fix="save each as its own file")
-        series = file.series[0]
-        axes, array = _order(series.axes, series.asarray(), path)
-        if int(file.pages.first.photometric) == WHITE_IS_ZERO and array.dtype.kind == "u" and not as_labels:
-            array = np.iinfo(array.dtype).max - array
-        if any(int(kind) in ALPHA for kind in file.pages.first.extrasamples) and "S" in series.axes:
-            array = without_alpha(array, path)
-        return Image(array, axes, path.stem, spacing=_spacing(file, axes), channel_names=_channel_names(file, array))
+        _check_partners(file, path)
+        series = _choose(file, path)
+        page: TiffPage = series.keyframe
+        _check_page(page, path)
+        _check_length(file, series, path)
+        axes = "".join(a if a in KNOWN_AXES else UNKNOWN for a in series.axes)
+        dtype = np.dtype(series.dtype).newbyteorder("=")
+        white = int(page.photometric) == WHITE_IS_ZERO and dtype.kind in "bu" and not as_labels
+        count = math.prod(n for n, a in zip(series.shape, axes, strict=True) if a in "CS")
+        return Stored(path, tuple(series.shape), dtype, axes, partial(_load, path, 2**page.bitspersample - 1 if white else None),
+                      spacing_of(file, series), channel_names(file, series, count), palette_of(file, series, count),
+                      transparency="S" in axes and any(int(kind) in ALPHA for kind in page.extrasamples))
 
 
 def _check_chain(file: TiffFile, path: Path) -> None:
@@ -66,131 +81,108 @@ def _check_chain(file: TiffFile, path: Path) -> None:
         raise ReadError(f"is damaged: it breaks off after page {pages}", where=path, fix="copy or export it again")
 
 
-def _order(axes: str, array: npt.NDArray[Any], path: Path) -> tuple[str, npt.NDArray[Any]]:
-    """To "cyx" or "czyx". S (samples) is taken as channels; axes of length 1 are dropped."""
-    if array.dtype == np.bool_:
-        array = array.astype(np.uint8) * 255
-    described = f"axes {axes} with shape {array.shape}"
-    keep = [i for i, n in enumerate(array.shape) if n > 1 or axes[i] in "YX"]
-    array = array[tuple(slice(None) if i in keep else 0 for i in range(array.ndim))]
-    axes = "".join(axes[i] for i in keep)
-    if "C" in axes and "S" in axes:
-        raise ReadError(f"{described}: both channels and samples", where=path, fix="save the channels as one axis")
-    axes = axes.replace("S", "C")
-    if "T" in axes:
-        raise ReadError(f"{described}: a time series", where=path, fix="save each time point as its own file")
-    if set(axes) - set("CZYX") or not {"Y", "X"} <= set(axes):
-        raise ReadError(f"{described}: what the extra axis means is not in the file", where=path,
-                        fix="save it as OME-TIFF or ImageJ hyperstack, or each page as its own file")
-    if "C" not in axes:
-        axes, array = "C" + axes, array[None]
-    order = [a for a in "CZYX" if a in axes]
-    return "".join(order).lower(), np.ascontiguousarray(array.transpose([axes.index(a) for a in order]))
+def _check_partners(file: TiffFile, path: Path) -> None:
+    """Raise ReadError where an OME-TIFF names further files that are not beside it: tifffile would read zeros."""
+    partners = partner_files(file) if file.is_ome else ()
+    missing = sorted(name for name in partners if Path(name).name != name or not path.with_name(name).exists())
+    if missing:
+        shown = ", ".join(missing[:5]) + (" …" if len(missing) > 5 else "")
+        raise ReadError(f"is one of several files of an image, and {len(missing)} of them are not beside it: {shown}", where=path,
+                        fix="put them into its folder; or, if it was renamed, give it back the name that it states")
 
 
-def _spacing(file: TiffFile, axes: str) -> dict[str, float] | None:
-    """µm per pixel where the file states a unit of length; None unless every axis has one."""
-    found = _ome_spacing(file) if file.is_ome else _imagej_spacing(file) if file.is_imagej else _tag_spacing(file)
-    spacing = {a: found[a] for a in axes[1:] if found.get(a, 0) > 0}
-    return spacing if len(spacing) == len(axes) - 1 else None
+def _choose(file: TiffFile, path: Path) -> TiffPageSeries:
+    """The one image of the file, without thumbnails. Raises ReadError where there are several."""
+    if not file.series:
+        raise ReadError("holds no images", where=path)
+    first = file.series[0]
+    series = [first] if first.kind in (*SLIDES, "lsm") else [s for s in file.series if not _is_aside(s)] or file.series
+    if len(series) > 1:
+        named = ", ".join((f"{s.name!r} " if s.name else "") + f"({s.axes} = {', '.join(map(str, s.shape))})" for s in series[:6])
+        raise ReadError(f"holds {len(series)} image series: {named}" + (" …" if len(series) > 6 else ""), where=path,
+                        fix="save each as its own file: Fiji shows them in a list, or `bfconvert -series 0 IN OUT.ome.tif`")
+    if first.kind == "ome" and any(page is None for page in series[0]):
+        raise ReadError(f"lacks {sum(p is None for p in series[0])} of the {len(series[0])} planes that it states", where=path,
+                        fix="export it again")
+    return series[0]
 
 
-def _ome_spacing(file: TiffFile) -> dict[str, float]:
-    import tifffile
-
-    pixels: Any = tifffile.xml2dict(file.ome_metadata or "<OME/>")
-    for key in ("OME", "Image", "Pixels"):
-        pixels = pixels.get(key, {}) if isinstance(pixels, dict) else {}
-    if not isinstance(pixels, dict):
-        return {}
-    return {a: float(pixels[f"PhysicalSize{a.upper()}"]) * _MICROMETRES.get(pixels.get(f"PhysicalSize{a.upper()}Unit", "µm"), 0)
-            for a in "zyx" if f"PhysicalSize{a.upper()}" in pixels}
+def _is_aside(series: TiffPageSeries) -> bool:
+    """Whether these pages are a thumbnail, or mark where another page is valid."""
+    return bool(series.keyframe.is_reduced or series.keyframe.is_mask)
 
 
-def _imagej_spacing(file: TiffFile) -> dict[str, float]:
-    metadata: Mapping[str, Any] = file.imagej_metadata or {}
-    micrometres = _MICROMETRES.get(str(metadata.get("unit", "")), 0)
-    found = {a: v * micrometres for a, v in _per_unit(file).items()}
-    if "spacing" in metadata:
-        found["z"] = float(metadata["spacing"]) * micrometres
-    return found
+def _check_page(page: TiffPage, path: Path) -> None:
+    """Raise ReadError for pixels that are no values of grey or RGB."""
+    if page.dtype is None:
+        raise ReadError(f"holds samples of {page.bitspersample} bits in a form that is not read", where=path,
+                        fix="save it with 8 or 16 bits")
+    colours = STRANGE_COLOURS.get(int(page.photometric))
+    if int(page.photometric) == YCBCR and int(page.compression) in LOSSLESS:
+        colours = "YCbCr colours"
+    if colours is not None:
+        raise ReadError(f"holds {colours}", where=path, fix="convert it to RGB or grey (Fiji: Image › Type, then File › Save As)")
 
 
-def _tag_spacing(file: TiffFile) -> dict[str, float]:
-    unit = file.pages.first.tags.get("ResolutionUnit")
-    micrometres = {3: 1e4}.get(int(unit.value) if unit is not None else 0, 0.0)
-    # Inches are left out: they are the print size that editors write, not a measurement.
-    return {a: v * micrometres for a, v in _per_unit(file).items()}
-
-
-def _per_unit(file: TiffFile) -> dict[str, float]:
-    """Length of a pixel in the file's resolution unit, along y and x."""
-    found = {}
-    for axis, name in (("y", "YResolution"), ("x", "XResolution")):
-        tag = file.pages.first.tags.get(name)
-        if tag is not None and tag.value[0] > 0:
-            found[axis] = tag.value[1] / tag.value[0]
-    return found
-
-
-def _channel_names(file: TiffFile, array: npt.NDArray[Any]) -> tuple[str, ...]:
-    import tifffile
-
-    if not file.is_ome:
-        return ()
-    channels: Any = tifffile.xml2dict(file.ome_metadata or "<OME/>")
-    for key in ("OME", "Image", "Pixels", "Channel"):
-        channels = channels.get(key, {}) if isinstance(channels, dict) else {}
-    channels = channels if isinstance(channels, list) else [channels]
-    names = tuple(str(c["Name"]) for c in channels if isinstance(c, dict) and "Name" in c)
-    return names if len(names) == array.shape[0] else ()
-
-
-def write_mask(path: Path, values: npt.NDArray[Any], legend: Legend, spacing: Mapping[str, float] | None = None) -> None:
-    """Class values (Y, X) or (Z, Y, X), with spacing and a visible colour map where the dtype can have one.
-
-    A plane is a palette image, which every viewer shows in the legend's colours. A uint8 volume is an ImageJ hyperstack
-    with the legend as its look-up table, since only that format keeps the distance of slices.
-    """
-    import tifffile
-
-    options: dict[str, Any] = {"compression": "zlib", "metadata": {"axes": "ZYX"[-values.ndim:]}, **_resolution(spacing)}
-    if values.ndim == 3 and values.dtype == np.uint8 and values.nbytes <= BIGTIFF:
-        table = _colours(legend, 256)
-        options["metadata"] |= {"LUTs": [(table // 257).astype(np.uint8)], "unit": "um" if spacing else "pixel"}
-        if spacing:
-            options |= {"resolution": (1 / spacing["x"], 1 / spacing["y"]), "resolutionunit": "NONE"}
-            options["metadata"]["spacing"] = spacing["z"]
-        tifffile.imwrite(path, values, imagej=True, **options)
+def _check_length(file: TiffFile, series: TiffPageSeries, path: Path) -> None:
+    """Raise ReadError where strips or tiles are missing or too short for what they claim: decoders would fill them with grey."""
+    page, again = series.keyframe, "copy or export it again"
+    if series.kind == "lsm":  # states lengths before compression
         return
-    if values.dtype in (np.uint8, np.uint16):
-        options |= {"photometric": "palette", "colormap": _colours(legend, 2 ** (8 * values.dtype.itemsize))}
-    tifffile.imwrite(path, values, bigtiff=values.nbytes > BIGTIFF, **options)
+    segments, there = math.prod(page.chunked), len(page.dataoffsets)
+    if there < segments and not page.is_contiguous:
+        raise ReadError(f"is damaged: {there} of {segments} strips or tiles of its first image are there", where=path, fix=again)
+    filled = sum(n > 0 for n in page.databytecounts) / max(1, there)  # empty ones stand for background
+    claimed, stored = page.size * page.bitspersample // 8 * filled, sum(page.databytecounts)
+    if claimed > stored * RATIOS.get(int(page.compression), math.inf) and not page.is_contiguous:
+        raise ReadError(f"is damaged: {stored} bytes cannot hold an image of {', '.join(map(str, page.shape))}", where=path,
+                        fix=again)
+    for part in series if int(page.compression) in JPEG else ():
+        if part is not None and part.parent is file:
+            end = max((a + n for a, n in zip(part.dataoffsets, part.databytecounts, strict=False)), default=0)
+            if end > file.filehandle.size:
+                raise ReadError(f"breaks off: {file.filehandle.size} of {end} bytes are there", where=path, fix=again)
 
 
-def _colours(legend: Legend, size: int) -> npt.NDArray[np.uint16]:
-    """uint16 (3, size): each class value's colour, black elsewhere."""
-    colours = np.zeros((3, size), np.uint16)
-    for entry in legend:
-        colours[:, entry.value] = np.asarray(entry.colour, np.uint16) * 257
-    return colours
-
-
-def write_channels(path: Path, array: npt.NDArray[Any], axes: str, spacing: Mapping[str, float] | None = None,
-                   channel_names: tuple[str, ...] = ()) -> None:
-    """float32 or integer (C, *S) as OME-TIFF with channel names and spacing."""
+def _load(path: Path, white: int | None, key: tuple[Key, ...]) -> npt.NDArray[Any]:
+    """array[key]; white: the value that becomes 0, and 0 it."""
     import tifffile
 
-    metadata: dict[str, Any] = {"axes": axes.upper()}
-    if channel_names:
-        metadata["Channel"] = {"Name": list(channel_names)}
-    for axis, size in (spacing or {}).items():
-        metadata |= {f"PhysicalSize{axis.upper()}": size, f"PhysicalSize{axis.upper()}Unit": "µm"}
-    tifffile.imwrite(path, array, ome=True, metadata=metadata, photometric="minisblack", compression="zlib",
-                     bigtiff=array.nbytes > BIGTIFF)
+    with tifffile.TiffFile(path) as file:
+        series = _choose(file, path)
+        array = _decode(series, key)
+    array = np.asarray(array, array.dtype.newbyteorder("="))
+    if white is not None:
+        array = ~array if array.dtype == np.bool_ else np.subtract(white, array, dtype=array.dtype)
+    return array
 
 
-def _resolution(spacing: Mapping[str, float] | None) -> dict[str, Any]:
-    if not spacing:
-        return {}
-    return {"resolution": (1e4 / spacing["x"], 1e4 / spacing["y"]), "resolutionunit": "CENTIMETER"}
+def _decode(series: TiffPageSeries, key: tuple[Key, ...]) -> npt.NDArray[Any]:
+    """array[key] of a series, from no more pages than it touches."""
+    page = series.keyframe
+    lead = tuple(series.shape[: len(series.shape) - len(page.shape)])
+    if all(k == slice(None) for k in key[: len(lead)]):
+        return np.asarray(series.asarray())[key]
+    if series.dataoffset is not None and page.is_memmappable and series.transform is None:
+        mapped = series.asarray(out="memmap")
+        return np.array(mapped[key])  # a copy: what stays mapped would crash where the file is changed later
+    if series.shape[len(lead):] != page.shape or math.prod(lead) != len(series) or series.transform is not None:
+        return np.asarray(series.asarray())[key]
+    numbers = np.arange(len(series)).reshape(lead)[key[: len(lead)]]
+    array = np.empty((numbers.size, *page.shape), series.dtype)
+    for i, number in enumerate(numbers.reshape(-1)):
+        array[i] = _page(series[int(number)])
+    return array.reshape(*numbers.shape, *page.shape)[(*[slice(None)] * numbers.ndim, *key[len(lead):])]
+
+
+def _page(page: Any) -> npt.NDArray[Any]:
+    """One page, of this file or of another one of the image."""
+    handle = page.parent.filehandle
+    closed = handle.closed
+    if closed:
+        handle.open()
+    try:
+        return np.asarray(page.asarray())
+    finally:
+        if closed:
+            handle.close()

@@ -10,12 +10,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from biomask.data.dataset import file_hash
 from biomask.data.pairing import IMAGE_FOLDERS, MASK_FOLDERS
-from biomask.errors import InputError, PairingError, UsageError
+from biomask.data.survey import file_hash
+from biomask.errors import BiomaskError, InputError, PairingError, UsageError
 from biomask.io import READERS, list_images, list_unread, relative_stem
-from biomask.io.files import write_text
+from biomask.io.files import open_stored, suffix_of, way_for, write_text
 from biomask.progress import Progress
+from biomask.stored import WHOLE, Plane, Selection, planes
 
 #: The folders that `predict` makes and, with --overwrite, removes.
 FOLDERS = ("masks", "outlines", "probabilities")
@@ -34,14 +35,24 @@ class Job:
     mask: Path
     outlines: Path
     probabilities: Path | None
+    plane: Plane = WHOLE
+
+    @property
+    def mask_name(self) -> str:
+        """The path of the mask below the folder of predictions."""
+        return f"masks/{self.name}{suffix_of(self.mask)}"
 
     def is_there(self) -> bool:
         """Whether all files that were asked for exist."""
         return all(p.is_file() for p in (self.mask, self.outlines, self.probabilities) if p is not None)
 
 
-def plan_jobs(images: Path, out: Path, *, probabilities: bool, progress: Progress) -> list[Job]:
-    """One job an image. Raises UsageError or PairingError where results would land on inputs or on each other."""
+def plan_jobs(images: Path, out: Path, selection: Selection, *, probabilities: bool,
+              progress: Progress) -> tuple[list[Job], list[tuple[Job, BiomaskError]]]:
+    """(one job an image, the jobs whose file cannot be split into images, with the error).
+
+    Raises UsageError or PairingError where results would land on inputs or on each other.
+    """
     sources = list_images(images)
     parts = [[images / name for name in names if (images / name).is_dir()] for names in (IMAGE_FOLDERS, MASK_FOLDERS)]
     if all(parts):
@@ -55,7 +66,8 @@ def plan_jobs(images: Path, out: Path, *, probabilities: bool, progress: Progres
     unread = [p for p in list_unread(images) if not ours & set(p.resolve().parents)]
     if unread:
         progress.warn(f"{len(unread)} file(s) of a format that is not read are left out: "
-                      + ", ".join(str(p.relative_to(root)) for p in unread[:10]) + (" …" if len(unread) > 10 else ""))
+                      + ", ".join(str(p.relative_to(root)) for p in unread[:10]) + (" …" if len(unread) > 10 else "")
+                      + f". To read them: {way_for(unread[0])}")
     jobs: dict[str, Job] = {}
     for path in sources:
         if ours & set(path.resolve().parents):
@@ -65,11 +77,33 @@ def plan_jobs(images: Path, out: Path, *, probabilities: bool, progress: Progres
         if name.casefold() in jobs:
             raise PairingError(f"{path.name} and {jobs[name.casefold()].source.name} would both be written as {name}",
                                where=root, fix="rename one of them")
-        jobs[name.casefold()] = Job(name, path, out / "masks" / f"{stem}.tif", out / "outlines" / f"{stem}.png",
-                                    out / "probabilities" / f"{stem}.tif" if probabilities else None)
+        jobs[name.casefold()] = _job(name, path, out, probabilities)
     if not jobs:
-        raise InputError("holds no images of a format that is read", where=images, fix=f"formats: {', '.join(READERS)}")
-    return list(jobs.values())
+        way = way_for(unread[0]) if unread else f"formats: {', '.join(READERS)}"
+        raise InputError("holds no images of a format that is read", where=images, fix=way)
+    return _split(list(jobs.values()), out, selection, probabilities)
+
+
+def _job(name: str, source: Path, out: Path, probabilities: bool, plane: Plane = WHOLE) -> Job:
+    """Where the results of an image go: a mask of a NIfTI volume is one too, so that it lies where the volume does."""
+    suffix = ".nii.gz" if suffix_of(source) in (".nii", ".nii.gz") else ".tif"
+    return Job(name, source, out / "masks" / f"{name}{suffix}", out / "outlines" / f"{name}.png",
+               out / "probabilities" / f"{name}.tif" if probabilities else None, plane)
+
+
+def _split(jobs: list[Job], out: Path, selection: Selection,
+           probabilities: bool) -> tuple[list[Job], list[tuple[Job, BiomaskError]]]:
+    """A job a plane or time point, where each is an image."""
+    if not selection.splits:
+        return jobs, []
+    found, broken = list[Job](), list[tuple[Job, BiomaskError]]()
+    for job in jobs:
+        try:
+            found += [job if plane == WHOLE else _job(job.name + plane.suffix, job.source, out, probabilities, plane)
+                      for plane in planes(open_stored(job.source), selection)]
+        except BiomaskError as error:
+            broken.append((job, error))
+    return found, broken
 
 
 class Record:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -14,7 +14,7 @@ import torch
 
 import biomask
 from biomask.checkpoint import Model
-from biomask.data.dataset import file_hash
+from biomask.data.survey import file_hash
 from biomask.device import choose_device, describe_device
 from biomask.errors import BiomaskError, DiskFullError, InputError, ManyErrors, OutOfMemoryError, SizeError, UsageError
 from biomask.image import Image
@@ -24,6 +24,7 @@ from biomask.prediction.memory import TooLittleMemory, fit_tile, return_memory_a
 from biomask.prediction.outlines import draw_outlines
 from biomask.prediction.overlap_tile import CHANNELS_LAST, predict_tiles
 from biomask.progress import Progress, Silent
+from biomask.stored import Selection
 
 TileChoice = int | Literal["whole", "auto"]
 
@@ -47,6 +48,8 @@ class PredictOptions:
     """Also write the probabilities."""
     overwrite: bool = False
     """Predict again what is there."""
+    selection: Selection = field(default_factory=Selection)
+    """Axes, channels, planes and time points of the inputs; what is None is as in training."""
 
 
 @dataclass(frozen=True)
@@ -69,25 +72,28 @@ def predict(model: Model, images: str | Path, out: str | Path, options: PredictO
     """
     options, progress, out = options or PredictOptions(), progress or Silent(), Path(out)
     began = time.perf_counter()
-    jobs = plan_jobs(Path(images), out, probabilities=options.probabilities, progress=progress)
+    selection = _selection(model, options)
+    jobs, broken = plan_jobs(Path(images), out, selection, probabilities=options.probabilities, progress=progress)
     device = choose_device(options.device)
     progress.say(f"device: {describe_device(device)}")
     if options.memory is not None:
         return_memory_at_once()
-    record = Record(out, _facts(model, options, device), overwrite=options.overwrite)
+    record = Record(out, _facts(model, options, selection, device), overwrite=options.overwrite)
     todo = [j for j in jobs if not record.has(j)]
     missing = {j.name for j in todo}
     skipped = tuple(j.name for j in jobs if j.name not in missing)
     if skipped:
         progress.say(f"{len(skipped)} of {len(jobs)} images are done already")
     network = model.network.to(device, memory_format=CHANNELS_LAST[model.header.spatial_dims])  # type: ignore[call-overload]
-    errors: list[BiomaskError] = []
+    errors: list[BiomaskError] = [_named(error, job) for job, error in broken]
+    for (job, _), error in zip(broken, errors, strict=True):
+        record.failed(job.name, str(error))
     try:
         with progress.bar("predicting") as bar:
             for n, job in enumerate(todo):
                 try:
                     record.done(job.name, _predict_one(
-                        model, network, job, options, device,
+                        model, network, job, selection, options, device,
                         lambda done, of, n=n, job=job: bar.update((n + done / of) / len(todo), job.name)))
                 except DiskFullError:
                     raise
@@ -100,8 +106,8 @@ def predict(model: Model, images: str | Path, out: str | Path, options: PredictO
         record.write()
     _warn_of_training_images(record.content, model, progress)
     if errors:
-        others = f", the others are in {out}" if len(errors) < len(jobs) else ""
-        raise ManyErrors(f"{len(errors)} of {len(todo)} images failed{others}:", errors,
+        others = f", the others are in {out}" if len(errors) < len(jobs) + len(broken) else ""
+        raise ManyErrors(f"{len(errors)} of {len(todo) + len(broken)} images failed{others}:", errors,
                          fix="mend them and run the same command again: only what is missing is done")
     return PredictResult(out, tuple(j.name for j in todo), skipped, time.perf_counter() - began)
 
@@ -114,18 +120,25 @@ def _warn_of_training_images(content: dict[str, Any], model: Model, progress: Pr
         progress.warn(f"the model was trained on {len(known)} of these images: scores on them say nothing of new ones")
 
 
-def _facts(model: Model, options: PredictOptions, device: torch.device) -> dict[str, Any]:
+def _facts(model: Model, options: PredictOptions, selection: Selection, device: torch.device) -> dict[str, Any]:
     """What run.json says of all images."""
     return {"command": "predict", "biomask_version": biomask.__version__, "torch_version": torch.__version__,
             "model": str(model.path), "model_sha256": file_hash(model.path), "device": str(device),
             "tile": options.tile or model.header.recipe.prediction.tile, "legend": model.header.legend,
+            "selection": asdict(selection),
             "probability_channels": [{"value": e.value, "name": e.name} for e in model.legend]}
 
 
-def _predict_one(model: Model, network: torch.nn.Module, job: Job, options: PredictOptions, device: torch.device,
-                 done: Any) -> dict[str, Any]:
+def _selection(model: Model, options: PredictOptions) -> Selection:
+    """What of each file is an image: as in training, unless told."""
+    trained, told = model.header.recipe.data.selection, options.selection
+    return replace(trained, **{k: v for k, v in vars(told).items() if v is not None})
+
+
+def _predict_one(model: Model, network: torch.nn.Module, job: Job, selection: Selection, options: PredictOptions,
+                 device: torch.device, done: Any) -> dict[str, Any]:
     began = time.perf_counter()
-    image = read_image(job.source)
+    image = read_image(job.source, selection, job.plane)
     _check_fits(image, model, job.source)
     tile = tile_for(image, model, network, options, device)
     classes = len(model.legend)
@@ -137,7 +150,8 @@ def _predict_one(model: Model, network: torch.nn.Module, job: Job, options: Pred
         if probabilities is not None:
             probabilities[(slice(None), *window.write)] = logits.float().softmax(dim=0).cpu().numpy()
     _write(job, image, ids, probabilities, model)
-    return {"sha256": file_hash(job.source), "size": list(image.size), "tile": list(tile),
+    return {"file": str(job.source), "plane": asdict(job.plane), "mask": job.mask_name, "sha256": file_hash(job.source),
+            "size": list(image.size), "tile": list(tile),
             "seconds": round(time.perf_counter() - began, 3),
             "class_pixels": {str(e.value): int((ids == i).sum()) for i, e in enumerate(model.legend)}}
 
@@ -149,17 +163,27 @@ def _write(job: Job, image: Image, ids: npt.NDArray[np.uint8], probabilities: np
     if probabilities is not None and job.probabilities is not None:
         write_probabilities(job.probabilities, probabilities, image.axes, image.spacing, tuple(e.name for e in legend))
     write_picture(job.outlines, draw_outlines(image, ids, legend))
-    write_mask(job.mask, legend.values_of(ids), legend, image.spacing)
+    write_mask(job.mask, legend.values_of(ids), legend, image.spacing, image.affine)
 
 
 def _check_fits(image: Image, model: Model, source: Path) -> None:
     header = model.header
     if image.spatial_dims != header.spatial_dims:
+        fix = "--z each predicts every plane, --z max the brightest of all planes" if image.spatial_dims == 3 else None
         raise SizeError(f"is {image.spatial_dims}D with axes {image.axes}, the model was trained on {header.spatial_dims}D",
-                        where=source)
+                        where=source, fix=fix)
     if image.channels != header.in_channels:
         raise SizeError(f"has {image.channels} channel(s), the model was trained on {header.in_channels}", where=source,
-                        fix="save the image with the channels of the training images")
+                        fix=_channel_advice(image, header.in_channels))
+
+
+def _channel_advice(image: Image, wanted: int) -> str:
+    if {image.channels, wanted} == {1, 3}:
+        return "--channels grey turns colour into grey" if wanted == 1 else "--channels rgb repeats grey three times"
+    if image.channels > wanted:
+        there = ", ".join(f"{i} {n}" for i, n in enumerate(image.channel_names)) or f"0 to {image.channels - 1}"
+        return f"say which it was trained on, e.g. --channels {','.join(map(str, range(wanted)))} (there are {there})"
+    return "give images with the channels of the training images"
 
 
 def tile_for(image: Image, model: Model, network: torch.nn.Module, options: PredictOptions,

@@ -19,12 +19,20 @@ if TYPE_CHECKING:
     from jinja2 import Template
 
 Cell = str | int | float | None
+Level = Literal["error", "warning", "note"]
 
 #: What stands for a value that is undefined or unknown.
 UNDEFINED = "–"
 
 #: Text that is read as a number: 0.912, 262,144, 512 × 512, 34.5 %, < 0.1 %.
 _NUMBER = re.compile(r"[<≈]?\s?[-−+]?\d[\d.,]*([\s ]?×[\s ]?\d+)*([\s ]?%)?")
+
+#: Turns the reading direction of what follows, or is nothing that a page may hold; a file name can.
+_UNSHOWN = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f\u202a-\u202e\u2066-\u2069]")
+
+#: What can be typed: commands in quotes, and flags with their value, as far as the next word is one.
+_TYPED = re.compile(r"""(`[^`]+`|'biomask\s[^']+'|(?<![\w-])--[a-z][a-z-]+(?:[ ](?!(?:with|or|and|to|for|is|lists|elsewhere)\b)"""
+                    r"""(?:"[^"]*"|'[^']*'|[\w#][^\s;:,()]*(?:,[^\s;:,()]+)*))?)""")
 
 
 @dataclass(frozen=True)
@@ -132,7 +140,100 @@ class Fold:
     blocks: tuple[Block, ...]
 
 
-Block = Headline | Paragraph | Table | Figure | Gallery | KeyValues | ColourKey | Code | Fold
+@dataclass(frozen=True)
+class Verdict:
+    """The answer in a line, and what to type next."""
+
+    kind: ClassVar[str] = "verdict"
+    level: Level | Literal["good"]
+    text: str
+    advice: str = ""
+    command: str = ""
+
+
+@dataclass(frozen=True)
+class Tag:
+    """What is the matter with a picture, in a word or two."""
+
+    level: Level
+    text: str
+    note: str = ""
+    """All of it, shown where the pointer rests."""
+    anchor: str = ""
+    """The finding it leads to."""
+
+
+@dataclass(frozen=True)
+class Tile:
+    """A small picture with its caption."""
+
+    name: str
+    picture: bytes | None
+    """JPEG; None where there is none."""
+    size: tuple[int, int] = (0, 0)
+    """(height, width) of the picture in pixels."""
+    alt: str = ""
+    lines: tuple[str, ...] = ()
+    key: tuple[tuple[str, tuple[int, int, int] | None], ...] = ()
+    """(what it shows, its RGB in the picture, if it has one of its own) each."""
+    tags: tuple[Tag, ...] = ()
+    reason: str = ""
+    """Why there is no picture."""
+    note: str = ""
+    """Shown where the pointer rests."""
+    anchor: str = ""
+    """Where it can be found on the page; a tile without is found nowhere."""
+
+    @property
+    def few_pixels(self) -> bool:
+        """Whether it is so small that its pixels are better seen as squares."""
+        return max(self.size) < 80
+
+
+@dataclass(frozen=True)
+class Sheet:
+    """Many small pictures in rows that fill the window."""
+
+    kind: ClassVar[str] = "sheet"
+    tiles: tuple[Tile, ...]
+    title: str = ""
+    note: str = ""
+    dense: bool = False
+    """Whether pictures and captions are smaller, to see more at once."""
+
+
+@dataclass(frozen=True)
+class Finding:
+    """What is wrong, where, and how to mend it."""
+
+    level: Level
+    title: str
+    texts: tuple[str, ...]
+    fix: str = ""
+    tiles: tuple[Tile, ...] = ()
+    """Some of the pictures concerned, each leading to its place in the sheet."""
+    more: int = 0
+    """Pictures concerned beyond these."""
+    anchor: str = ""
+
+
+@dataclass(frozen=True)
+class Findings:
+    """All of it, the gravest first."""
+
+    kind: ClassVar[str] = "findings"
+    findings: tuple[Finding, ...]
+
+
+@dataclass(frozen=True)
+class Jump:
+    """Ways to the sections of a long page: (text, anchor of the section) each."""
+
+    kind: ClassVar[str] = "jump"
+    ways: tuple[tuple[str, str], ...]
+
+
+Block = Headline | Paragraph | Table | Figure | Gallery | KeyValues | ColourKey | Code | Fold | Verdict | Sheet | Findings | Jump
 
 
 @dataclass(frozen=True)
@@ -141,12 +242,14 @@ class Section:
 
     title: str
     blocks: tuple[Block, ...]
+    anchor: str = ""
 
 
 def render(title: str, subtitle: str, sections: Sequence[Section]) -> str:
     """One HTML page as text: no script, nothing loaded from elsewhere, the same for the same arguments."""
     page = _template().render(title=title, subtitle=subtitle, sections=sections, version=biomask.__version__)
-    return page.lstrip().encode("utf-8", "replace").decode("utf-8")  # a file name may hold what UTF-8 cannot
+    page = _UNSHOWN.sub("\N{REPLACEMENT CHARACTER}", page.lstrip())
+    return page.encode("utf-8", "replace").decode("utf-8")  # a file name may hold what UTF-8 cannot
 
 
 def show(value: Cell) -> str:
@@ -166,6 +269,16 @@ def show(value: Cell) -> str:
     return value
 
 
+def typed(text: str) -> list[tuple[str, bool]]:
+    """A text in pieces: (piece, whether it is to be typed as it is) each.
+
+    >>> typed("say --labels classes, or leave a value out with --ignore VALUE")
+    [('say ', False), ('--labels classes', True), (', or leave a value out with ', False), ('--ignore VALUE', True)]
+    """
+    pieces = [(piece, n % 2 == 1) for n, piece in enumerate(_TYPED.split(text))]
+    return [(piece.strip("`'") if code and piece[0] in "`'" else piece, code) for piece, code in pieces if piece]
+
+
 def _is_numeric(cells: Sequence[Cell]) -> bool:
     shown = [show(c) for c in cells if not isinstance(c, bool)]
     return len(shown) == len(cells) and all(s == UNDEFINED or _NUMBER.fullmatch(s) for s in shown)
@@ -181,5 +294,5 @@ def _template() -> Template:
 
     environment = Environment(loader=PackageLoader("biomask", "reports/templates"), autoescape=True,
                               undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
-    environment.filters |= {"show": show, "data_uri": _data_uri}
+    environment.filters |= {"show": show, "data_uri": _data_uri, "typed": typed}
     return environment.get_template("report.html.j2")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,8 +14,10 @@ import numpy.typing as npt
 
 from biomask.checkpoint import Model, load_model
 from biomask.data.pairing import IMAGE_FOLDERS, index
-from biomask.evaluation.evaluate import find_cases
-from biomask.io import read_image, read_label_values, relative_stem
+from biomask.errors import BiomaskError
+from biomask.evaluation.evaluate import Case, Judged, true_ids
+from biomask.image import Image
+from biomask.io import read_image, read_label_values
 from biomask.io.files import write_text, writing
 from biomask.labels import Legend
 from biomask.metrics import confusion_matrix, mean, overlap
@@ -24,11 +27,13 @@ from biomask.reports.evaluation import evaluation_report
 from biomask.reports.examples import LONGEST, MOST_EXAMPLES, Example, shrunk
 from biomask.reports.prediction import prediction_report
 from biomask.reports.training import training_report
+from biomask.stored import Plane, Selection
 from biomask.training.resume import LogRow
 
 if TYPE_CHECKING:
     import torch
 
+    from biomask.checking import Checked
     from biomask.data.dataset import Dataset
 
 #: Held-out images shown after a training, which is also what writing its report costs.
@@ -62,28 +67,36 @@ def _held_out_example(model: Model, held_out: Dataset, i: int, device: torch.dev
     return _example(held_out.pairs[i].name, image, logits.argmax(axis=0), labels.array, model.legend, labels.ignore)
 
 
-def write_prediction_report(model: Model, images: Path, out: Path) -> Path:
+def write_prediction_report(model: Model, out: Path) -> Path:
     """`report.html` in a folder of predictions, with a few of them shown."""
     record = json.loads((out / "run.json").read_text(encoding="utf-8"))
-    files = {relative_stem(p, images).as_posix(): p for p in index(images).values()} if images.is_dir() else {images.stem: images}
-    names = [name for name in record["images"] if name in files]
-    small = [name for name in names if np.prod(record["images"][name]["size"]) <= MOST_PIXELS]
-    examples = [_example(name, read_image(files[name]), _ids(out / "masks" / f"{name}.tif", model.legend), None, model.legend)
-                for name in (small[i] for i in _spread(len(small), MOST_EXAMPLES // 2))]
+    small = [(name, entry) for name, entry in record["images"].items()
+             if np.prod(entry["size"]) <= MOST_PIXELS and Path(entry.get("file", "")).is_file()]
+    chosen = [small[i] for i in _spread(len(small), MOST_EXAMPLES // 2)]
+    selection = Selection(**record["selection"])
+    examples = [_example(name, read_image(entry["file"], selection, Plane(**entry["plane"])),
+                         _ids(out / entry["mask"], model.legend), None, model.legend) for name, entry in chosen]
     return _write(out, prediction_report(record, examples))
 
 
-def write_evaluation_report(path: Path, evaluation: Mapping[str, Any]) -> Path:
+def write_check_report(path: Path, checked: Checked) -> Path:
+    """The contact sheet of a data folder."""
+    from biomask.reports.check import check_report
+
+    return _write(path.parent, check_report(checked), path.name)
+
+
+def write_evaluation_report(path: Path, judged: Judged) -> Path:
     """An evaluation as HTML, with its images where they stand beside the truth, the worst first."""
-    return _write(path.parent, evaluation_report(evaluation, evaluation_examples(evaluation)), path.name)
+    return _write(path.parent, evaluation_report(judged.scores, evaluation_examples(judged)), path.name)
 
 
-def write_demo_report(out: Path, evaluation: Mapping[str, Any], comparison: Mapping[str, float], *, seconds: float) -> Path:
+def write_demo_report(out: Path, judged: Judged, comparison: Mapping[str, float], *, seconds: float) -> Path:
     """`report.html` of the demo, and its first picture as `example.png`."""
-    header = load_model(out / "model").header
+    header, evaluation = load_model(out / "model").header, judged.scores
     facts = {"images": f"{len(header.data_hashes) // 2} synthetic ones to train on, {evaluation['n_images']} held out",
              "time": f"{seconds / 60:.1f} minutes for everything"}
-    examples = evaluation_examples(evaluation)
+    examples = evaluation_examples(judged)
     strip = typical_strip(examples)
     if strip is not None:
         with writing(out / "example.png") as temporary:
@@ -92,28 +105,41 @@ def write_demo_report(out: Path, evaluation: Mapping[str, Any], comparison: Mapp
                                    baselines=comparison, examples=examples, facts=facts))
 
 
-def evaluation_examples(evaluation: Mapping[str, Any]) -> list[Example]:
+def evaluation_examples(judged: Judged) -> list[Example]:
     """The worst images of an evaluation, and the middle one; none where no images stand beside the truth."""
-    truth = Path(evaluation["truth"])
-    folder = next((f / n for f in (truth, truth.parent) for n in IMAGE_FOLDERS if (f / n).is_dir()), None)
-    if folder is None:
-        return []
-    images = index(folder)
-    legend, ignore = Legend.from_json(evaluation["legend"]), evaluation["ignore"]
-    cases = {c.name: c for c in find_cases(evaluation["predictions"], truth)[0] if c.name in images}
-    scored = sorted((i for i in evaluation["per_image"] if i["name"] in cases and i["pixels"] <= MOST_PIXELS),
+    cases = _with_images({c.name: c for c in judged.cases}, Path(judged.scores["truth"]))
+    scored = sorted((i for i in judged.scores["per_image"] if i["name"] in cases and i["pixels"] <= MOST_PIXELS),
                     key=lambda i: (i["dice"] is None, i["dice"] or 0.0))
     chosen = scored if len(scored) <= MOST_EXAMPLES else [*scored[: MOST_EXAMPLES - 1], scored[len(scored) // 2]]
     examples = []
     for entry in chosen:
-        case = cases[entry["name"]]
-        values = read_label_values(case.truth).array[0]
-        unknown = values == ignore if ignore is not None else None
-        known = values if unknown is None else np.where(unknown, legend.values[0], values)
-        example = Example(case.name, read_image(images[case.name]), _ids(case.prediction, legend), legend.ids(known), legend,
-                          entry["dice"], unknown)
-        examples.append(shrunk(example, LONGEST))
+        case, legend = cases[entry["name"]], judged.legend
+        predicted = _ids(case.prediction, legend)
+        values, unknown = true_ids(case, judged.encoding, predicted.shape, judged.settings)
+        image = _readable(case, judged)
+        if image is not None and image.size == predicted.shape:
+            example = Example(case.name, image, predicted, legend.ids(values), legend, entry["dice"], unknown)
+            examples.append(shrunk(example, LONGEST))
     return examples
+
+
+def _with_images(cases: Mapping[str, Case], truth: Path) -> dict[str, Case]:
+    """Cases with their images: those of the folder of truth, or of the folder of images beside it."""
+    found = {name: c for name, c in cases.items()
+             if c.pair.image != c.prediction and (c.pair.truth is None or c.pair.image not in c.pair.truth.files)}
+    folder = next((truth.parent / n for n in IMAGE_FOLDERS if (truth.parent / n).is_dir()), None)
+    if found or folder is None:
+        return found
+    images = index(folder)
+    return {name: replace(c, pair=replace(c.pair, image=images[name])) for name, c in cases.items() if name in images}
+
+
+def _readable(case: Case, judged: Judged) -> Image | None:
+    """The image of a case; None where it cannot be read without more flags than an evaluation has."""
+    try:
+        return read_image(case.pair.image, judged.settings.selection, case.pair.plane)
+    except BiomaskError:
+        return None
 
 
 def read_log(path: Path) -> list[LogRow]:

@@ -1,0 +1,263 @@
+"""`check`: one pass over a folder; what it is, in a screen, and every problem with the fix to type."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from math import isfinite, pi
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+from biomask.checking.probe import probe
+from biomask.checking.problems import Problem, all_problems
+from biomask.data.facts import Inspected
+from biomask.data.groups import groups_for
+from biomask.data.matches import Match
+from biomask.data.pairing import Pair
+from biomask.data.similar import find_matches
+from biomask.data.understand import Understood, some, understand
+from biomask.errors import BiomaskError, ManyErrors
+from biomask.progress import Progress, Silent
+from biomask.recipe import DataSettings
+
+SCHEMA_VERSION = 1
+
+#: What errors are called.
+KINDS = {"ReadError": "unreadable", "LabelsError": "labels", "PairingError": "pairing", "MissingPathError": "missing file",
+         "SizeError": "size", "OutOfMemoryError": "too large"}
+
+#: Levels in the order of their gravity.
+LEVELS = ("error", "warning", "note")
+
+
+@dataclass(frozen=True)
+class Checked:
+    """What `check` found."""
+
+    understood: Understood
+    problems: tuple[Problem, ...]
+    """The gravest first."""
+    groups: tuple[str, ...]
+    """The group of each readable image."""
+    groups_reason: str
+    verdict: tuple[tuple[str, str], ...]
+    """(what, as text) lines of one screen."""
+
+    @property
+    def usable(self) -> bool:
+        """Whether nothing keeps the folder from being trained on."""
+        return not any(p.level == "error" for p in self.problems)
+
+    @property
+    def good(self) -> tuple[Inspected, ...]:
+        """All readable pairs."""
+        return self.understood.survey.good
+
+    def suspicious_first(self) -> list[Inspected]:
+        """Readable pairs, those with the gravest problems first, then in name order."""
+        rank = {name: LEVELS.index(p.level) for p in reversed(self.problems) if p.level != "note" for name in p.names}
+        return sorted(self.good, key=lambda i: (rank.get(i.pair.name, len(LEVELS)), i.pair.name))
+
+    def of(self, name: str) -> list[Problem]:
+        """The errors and warnings of one image."""
+        return [p for p in self.problems if p.level != "note" and name in p.names]
+
+    def to_json(self) -> dict[str, Any]:
+        """All of it but pictures, JSON-ready."""
+        found = self.understood
+        encoding = found.encoding
+        return {
+            "schema_version": SCHEMA_VERSION, "folder": str(found.layout.root), "arrangement": found.layout.how,
+            "usable": self.usable, "n_images": len(found.layout.pairs), "n_labelled": len(found.layout.labelled),
+            "verdict": dict(self.verdict),
+            "kind": encoding.kind if encoding else None, "kind_reason": encoding.reason if encoding else None,
+            "legend": encoding.legend.to_json() if encoding else [], "settings": found.settings.model_dump(mode="json"),
+            "problems": [asdict(p) for p in self.problems],
+            "images": [_image_json(i, group) for i, group in zip(self.good, self.groups, strict=True)],
+        }
+
+
+def check(folder: str | Path, settings: DataSettings | None = None, *, masks: str | Path | None = None,
+          progress: Progress | None = None) -> Checked:
+    """Read everything in `folder` once and say what it is and what is wrong.
+
+    Raises only what leaves nothing to be said, such as a folder that is missing or holds no images.
+    """
+    progress = progress or Silent()
+    found = understand(folder, settings or DataSettings(), progress, masks=masks, probe=probe)
+    good = found.survey.good
+    with progress.bar("comparing images") as bar:
+        matches = find_matches([i.extra.signature for i in good]) if good else []
+        bar.update(1.0)
+    own, reason = groups_for([i.pair for i in good], found.settings.groups, lambda: matches) if good else ([], "")
+    problems = [*_errors(found), *all_problems(good, found.encoding, _without_films(matches, good))]
+    problems.sort(key=lambda p: LEVELS.index(p.level))
+    return Checked(found, tuple(problems), tuple(own), reason, tuple(_verdict(found, own, reason)))
+
+
+def _without_films(matches: Sequence[Match], good: Sequence[Inspected]) -> list[Match]:
+    """Planes and time points of one file resemble each other as a matter of course."""
+    return [m for m in matches if good[m.a].pair.image != good[m.b].pair.image]
+
+
+def _errors(found: Understood) -> list[Problem]:
+    """What keeps the folder from being trained on, with the images concerned."""
+    by_file: dict[str, str] = {}
+    errors = [e for error in found.errors for e in _flat(error)]
+    for pair in found.layout.pairs:
+        files = () if pair.truth is None else (pair.truth.where, *pair.truth.files)
+        by_file |= {str(file): pair.name for file in (pair.image, *files)}
+    names = [tuple(by_file[str(e.where)] for _ in range(1) if str(e.where) in by_file) for e in errors]
+    return [Problem("error", KINDS.get(type(e).__name__, "cannot be used"), n, _headline(e), e.fix or "")
+            for e, n in zip(errors, names, strict=True)]
+
+
+def _flat(error: BiomaskError) -> list[BiomaskError]:
+    return [e for part in error.errors for e in _flat(part)] if isinstance(error, ManyErrors) else [error]
+
+
+def _headline(error: BiomaskError) -> str:
+    return f"{error.where}: {error.what}" if error.where is not None else error.what
+
+
+def _verdict(found: Understood, groups: Sequence[str], reason: str) -> list[tuple[str, str]]:
+    """The lines of one screen."""
+    layout, good, lines = found.layout, found.survey.good, list[tuple[str, str]]()
+    lines.append(("images", _counts(layout.pairs)))
+    lines.append(("arrangement", layout.how))
+    if good:
+        images = [i.image for i in good]
+        lines.append(("axes and size", _axes(good)))
+        lines.append(("pixels", _counted(Counter(i.dtype for i in images)) + f", values {min(i.low for i in images):g} to "
+                      f"{max(i.high for i in images):g}"))
+        lines.append(("spacing", _spacing(good)))
+        lines.append(("channels", _channels(good)))
+    labelled = [i for i in good if i.labels]
+    if found.encoding is not None:
+        lines.append(("labels", f"{found.encoding.kind}: {found.encoding.reason}"))
+        lines += _classes(found, labelled)
+    elif not layout.labelled:
+        lines.append(("labels", "none: these images can be predicted, not trained on"))
+    lines.append(("unlabelled", _unlabelled(found, labelled)))
+    if reason:
+        lines.append(("groups", f"{len(set(groups))} of {len(groups)} images: {reason}"))
+    return lines
+
+
+def _counts(pairs: Sequence[Pair]) -> str:
+    parts = Counter(p.part for p in pairs)
+    labelled = sum(p.truth is not None for p in pairs)
+    said = f"{len(pairs)}, {'all' if labelled == len(pairs) else labelled if labelled else 'none'} with labels"
+    if set(parts) == {None}:
+        return said
+    return said + " (" + ", ".join(f"{n} {part or 'in no part'}" for part, n in parts.items()) + ")"
+
+
+def _axes(good: Sequence[Inspected]) -> str:
+    """Shapes by axes: the only one, or the range of each axis."""
+    lines = []
+    for axes, n in Counter(i.image.axes for i in good).most_common():
+        sizes = [i.image.size for i in good if i.image.axes == axes]
+        low, high = (tuple(f(s[k] for s in sizes) for k in range(len(sizes[0]))) for f in (min, max))
+        shown = " × ".join(f"{a}" if a == b else f"{a}–{b}" for a, b in zip(low, high, strict=True))
+        lines.append(f"{axes[1:].upper()} {shown}" + (f" ({n} images)" if n < len(good) else ""))
+    return "; ".join(lines)
+
+
+def _counted(counts: Mapping[Any, int]) -> str:
+    if len(counts) == 1:
+        return str(next(iter(counts)))
+    return ", ".join(f"{key} ({n})" for key, n in sorted(counts.items(), key=lambda item: -item[1]))
+
+
+def _spacing(good: Sequence[Inspected]) -> str:
+    known = Counter(tuple((a, round(v, 5)) for a, v in (i.image.spacing or {}).items()) for i in good)
+    if set(known) == {()}:
+        return "not stated in the files: sizes are given in pixels"
+    shown = [(in_units(dict(key)) if key else "not stated") + (f", {n} images" if len(known) > 1 else "")
+             for key, n in known.most_common(4)]
+    return "; ".join(shown) + (" …" if len(known) > 4 else "")
+
+
+def in_units(spacing: Mapping[str, float]) -> str:
+    """Size of a pixel for people: µm, or mm where all sides are large.
+
+    >>> in_units({"z": 1000.0, "y": 500.0, "x": 500.0}), in_units({"y": 0.19, "x": 0.19})
+    ('1 × 0.5 × 0.5 mm (ZYX)', '0.19 × 0.19 µm (YX)')
+    """
+    unit, size = ("mm", 1e-3) if min(spacing.values()) >= 100 else ("µm", 1.0)
+    return " × ".join(f"{v * size:g}" for v in spacing.values()) + f" {unit} ({''.join(spacing).upper()})"
+
+
+def _channels(good: Sequence[Inspected]) -> str:
+    names = Counter(i.image.channel_names for i in good)
+    if len(names) == 1 and (found := next(iter(names))):
+        return ", ".join(f"{k} {n}" for k, n in enumerate(found))
+    grey = sum(i.image.grey for i in good)
+    return _counted(Counter(i.image.channels for i in good)) + (f"; {grey} of {len(good)} colour images are grey" if grey else "")
+
+
+def _classes(found: Understood, labelled: Sequence[Inspected]) -> list[tuple[str, str]]:
+    """Classes with their share of the pixels, or objects with their size."""
+    encoding = found.encoding
+    if encoding is None:
+        return []
+    lines = []
+    if encoding.kind == "classes" and encoding.form == "values":
+        pixels: Counter[int] = Counter()
+        for item in labelled:
+            for value, n in item.labels[0].counts.items():
+                pixels[encoding.stands_for(value)] += n
+        total = sum(n for v, n in pixels.items() if v != encoding.ignore)
+        lines.append(("classes", some([f"{e.value} {e.name} {pixels[e.value] / total:.1%}" for e in encoding.legend], 12)))
+        if encoding.ignore is not None:
+            share = pixels[encoding.ignore] / max(1, sum(pixels.values()))
+            lines.append(("ignored", f"value {encoding.ignore}: {share:.1%} of the pixels"))
+    elif encoding.kind in ("classes", "instances") and len(encoding.legend) > 2:
+        lines.append(("classes", some([e.name for e in list(encoding.legend)[1:]], 12)))
+    if encoding.kind == "instances":
+        lines.append(("objects", _objects(labelled)))
+    return lines
+
+
+def _objects(labelled: Sequence[Inspected]) -> str:
+    """Number and size of objects; the diameter of a disc, or ball, of their median size."""
+    total = sum(f.objects for i in labelled for f in i.labels)
+    sized = [f.areas for i in labelled for f in i.labels if f.areas[1]]
+    if not sized:
+        return f"{total}"
+    middle, low, high = median(a[1] for a in sized), min(a[0] for a in sized), max(a[2] for a in sized)
+    dims = len(labelled[0].image.size)
+    diameter = 2 * (middle / pi) ** 0.5 if dims == 2 else 2 * (middle * 3 / (4 * pi)) ** (1 / 3)
+    word = "px" if dims == 2 else "voxels"
+    shown = (f"{total} in {len(labelled)} images; {middle:,.0f} {word} each (usually {low:,.0f} to {high:,.0f}), about "
+             f"{diameter:.0f} px across")
+    spacing = [i.image.spacing for i in labelled if i.image.spacing]
+    if len(spacing) == len(labelled):
+        shown += f" = {diameter * median((s or {})['x'] for s in spacing):.3g} µm"
+    return shown
+
+
+def _unlabelled(found: Understood, labelled: Sequence[Inspected]) -> str:
+    bare = len(found.layout.unlabelled)
+    empty = sum(all(f.empty and f.form != "fractions" for f in i.labels) for i in labelled)
+    gaps = sum(bool(f.gaps) for i in labelled for f in i.labels)
+    ends = sum(f.ends for i in labelled for f in i.labels[:1])
+    parts = [f"{n} {what}" for n, what in ((bare, "images without labels"), (empty, "empty masks"),
+                                           (gaps, "volumes with planes without labels amid others")) if n]
+    if ends:
+        parts.append(f"{ends} planes at the ends of volumes, taken as background (--unlabelled ignore: not trained on)")
+    answer = found.settings.unlabelled
+    return (", ".join(parts) or "none") + (f" → {answer}, as told" if answer and parts else "")
+
+
+def _image_json(item: Inspected, group: str) -> dict[str, Any]:
+    image = item.image
+    return {"name": item.pair.name, "file": str(item.pair.image), "labels": str(item.pair.truth.where) if item.pair.truth else None,
+            "part": item.pair.part, "group": group, "size": list(image.size), "axes": image.axes, "channels": image.channels,
+            "dtype": image.dtype, "spacing": image.spacing, "low": image.low if isfinite(image.low) else None,
+            "high": image.high if isfinite(image.high) else None,
+            "objects": [f.objects for f in item.labels], "values": [min(f.distinct, len(f.counts)) for f in item.labels],
+            "sha256": item.hashes.get(f"{item.pair.name}:image")}

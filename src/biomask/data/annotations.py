@@ -1,0 +1,89 @@
+"""Annotation files among the labels of a folder: which there are, and what they say about one image."""
+
+from __future__ import annotations
+
+from functools import lru_cache
+from pathlib import Path
+
+from biomask.errors import BiomaskError, ReadError
+from biomask.io import list_images
+from biomask.io.annotations import SHAPE_READERS, sniff
+from biomask.io.coco import CocoFile, read_coco
+from biomask.io.rois import read_overlay
+from biomask.shapes import Annotations
+
+#: Endings of files that may hold annotations.
+ENDINGS = (".roi", ".zip", ".json", ".geojson", ".json.gz", ".geojson.gz", ".csv")
+
+
+def is_annotation(path: Path) -> bool:
+    """Whether a file holds the annotations of one image."""
+    return path.name.lower().endswith(ENDINGS) and sniff(path) not in (None, "coco")
+
+
+def list_annotations(folder: Path) -> list[Path]:
+    """Files of one image's annotations below a folder, in name order."""
+    return [p for p in _candidates(folder) if is_annotation(p)]
+
+
+def coco_files(folder: Path) -> list[Path]:
+    """COCO files in a folder itself, in name order."""
+    found = sorted(p for p in folder.glob("*") if p.is_file() and p.suffix.lower() == ".json" and not p.name.startswith("."))
+    return [p for p in found if sniff(p) == "coco"]
+
+
+def _candidates(folder: Path) -> list[Path]:
+    if folder.is_file():
+        return [folder]
+    return sorted(p for p in folder.rglob("*") if p.name.lower().endswith(ENDINGS) and p.is_file()
+                  and not any(part.startswith(".") for part in p.relative_to(folder).parts))
+
+
+def read_annotations(path: Path) -> Annotations:
+    """Annotations of one image: a file of any program that is read, or a TIFF with ImageJ's overlay."""
+    kind = sniff(path)
+    if kind is None:
+        return read_overlay(path)
+    found = SHAPE_READERS[kind](path)
+    if len(found) != 1:
+        raise ReadError(f"is about {len(found)} images, not one", where=path, fix="give it with --masks FILE")
+    return found[0]
+
+
+def read_coco_entry(path: Path, entry: str) -> Annotations:
+    """What a COCO file says about the image called `entry`."""
+    images = _coco(path)
+    if entry not in images:
+        raise ReadError(f"does not list the image {entry}", where=path)
+    content, number = images[entry]
+    return content.images[number].annotations()
+
+
+def coco_images(path: Path) -> list[str]:
+    """File names of the images that a COCO file lists."""
+    return list(_coco(path))
+
+
+def _coco(path: Path) -> dict[str, tuple[CocoFile, int]]:
+    return _read_once(path, path.stat().st_mtime_ns)
+
+
+@lru_cache(maxsize=4)
+def _read_once(path: Path, changed: int) -> dict[str, tuple[CocoFile, int]]:
+    content = read_coco(path)
+    return {image.file_name: (content, i) for i, image in enumerate(content.images)}
+
+
+def with_overlays(folder: Path) -> list[Path]:
+    """TIFF files below a folder in which ImageJ saved an overlay or selection."""
+    return [p for p in list_images(folder) if p.suffix.lower() in (".tif", ".tiff") and _has_overlay(p)]
+
+
+def _has_overlay(path: Path) -> bool:
+    import tifffile
+
+    try:
+        with tifffile.TiffFile(path) as file:
+            return file.is_imagej and bool({"Overlays", "ROI"} & set(file.imagej_metadata or {}))
+    except (BiomaskError, OSError, ValueError, tifffile.TiffFileError):
+        return False

@@ -1,0 +1,337 @@
+"""`Encoding`: what stored labels mean: their kind, with its reason, and the way to `Labels`."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+
+from biomask.data.colours import background_first, distance, dominant_colours, nearest_colours, pack, snapped, unpack, usual_values
+from biomask.data.facts import Inspected, LabelFacts
+from biomask.data.limits import MOST_CLASSES
+from biomask.data.truth import Raw
+from biomask.errors import LabelsError
+from biomask.labels import PALETTE, LabelKind, Labels, Legend, LegendEntry
+
+if TYPE_CHECKING:
+    from biomask.recipe import DataSettings
+
+#: Class ids are held in 8 bits.
+MOST_VALUES = 256
+
+#: More values than this, each in one piece, are taken for objects even where they recur.
+MOST_STRUCTURES = 8
+
+#: Values over pieces from which on values count as one piece each; a few objects may be cut.
+ONE_PIECE = 0.9
+
+#: Share of neighbouring levels among neighbouring pixels that differ, from which on evenly spread levels are averages.
+#: Experts' outlines run side by side; classes touch in any order.
+NESTED = 0.6
+
+#: Share of pixels that the colours of a legend must explain; the rest are blurred edges.
+EXPLAINED = 0.95
+
+
+@dataclass(frozen=True)
+class Encoding:
+    """How the labels of a data set are stored, and what they mean."""
+
+    kind: LabelKind
+    reason: str
+    """Why they are taken for this kind."""
+    legend: Legend
+    """Of classes: all of them. Of instances: background and the classes of objects. Multilabel, soft: background (0) and
+    the structures."""
+    form: str
+    """As in `Raw`."""
+    full: tuple[float, ...] = ()
+    """Of multilabel and soft: the value of each structure on which all experts agree."""
+    colours: tuple[tuple[int, int, int], ...] = ()
+    """Of colour-coded masks: RGB of each entry of the legend."""
+    tolerance: int = 0
+    values: tuple[int, ...] | None = None
+    """Values of which each stored one stands for the nearest."""
+    ignore: int | None = None
+    names: tuple[str, ...] = ()
+    """Of outlines: the class name of each entry of the legend after background."""
+
+    def labels(self, raws: Sequence[Raw], name: str, where: Path) -> Labels:
+        """The labels of one image. Raises LabelsError for values that the legend lacks."""
+        raw = raws[0]
+        unknown = raw.ignore
+        if self.ignore is not None and raw.form == "values":
+            marked = np.logical_or.reduce([r.array == self.ignore for r in raws])
+            unknown = marked if unknown is None else unknown | marked
+        if unknown is not None and not unknown.any():
+            unknown = None
+        if self.kind == "multilabel":
+            shares = [_share(r, full) >= 0.5 for r, full in zip(raws, self.full, strict=True)]
+            return Labels(np.stack(shares), "multilabel", name, self.legend, unknown, raw.spacing)
+        if self.kind == "soft":
+            return Labels(_share(raw, self.full[0])[None], "soft", name, self.legend, unknown, raw.spacing)
+        if self.kind == "instances":
+            return self._instances(raw, name, unknown)
+        return Labels(self._classes(raw, unknown, where), "classes", name, self.legend, unknown, raw.spacing)
+
+    def class_ids(self, labels: Labels) -> npt.NDArray[np.uint8]:
+        """Class ids (*S), 0..K-1, of labels of kind classes or soft: of expert averages, at least half of them."""
+        if labels.kind == "soft":
+            return np.asarray(labels.array[0] >= 0.5, np.uint8)
+        return labels.array.astype(np.uint8, copy=False)
+
+    def stands_for(self, value: int) -> int:
+        """The value of the legend for a stored one."""
+        if self.values is None or value == self.ignore:
+            return value
+        return int(snapped(np.asarray(value), self.values))
+
+    def _classes(self, raw: Raw, unknown: npt.NDArray[np.bool_] | None, where: Path) -> npt.NDArray[Any]:
+        if raw.form == "colours":
+            return nearest_colours(raw.array, self.colours)[0]
+        if raw.form == "objects":
+            table = np.zeros(int(raw.array.max(initial=0)) + 1, np.uint8)
+            for number in range(1, len(table)):
+                found = raw.classes.get(number, "")
+                table[number] = 1 + self.names.index(found) if found in self.names else min(1, len(self.legend) - 1)
+            return np.asarray(table[raw.array])
+        values = raw.array if unknown is None else np.where(unknown, self.legend.values[0], raw.array)
+        if self.values is not None:
+            values = snapped(values, self.values)
+        try:
+            return self.legend.ids(values)
+        except LabelsError as error:
+            raise LabelsError(error.what, where=where, fix="relabel them, or leave them out with --ignore VALUE") from error
+
+    def _instances(self, raw: Raw, name: str, unknown: npt.NDArray[np.bool_] | None) -> Labels:
+        if raw.form == "colours":
+            packed = pack(raw.array)
+            values, flat = np.unique(packed, return_inverse=True)
+            ids = flat.reshape(packed.shape).astype(np.int32) + (0 if values[0] == 0 else 1)
+        else:
+            ids = raw.array if unknown is None else np.where(unknown, 0, raw.array)
+            ids = ids.astype(np.int32, copy=False)
+        classes = None
+        if self.names and raw.classes:
+            classes = {n: 1 + self.names.index(c) for n, c in raw.classes.items() if c in self.names}
+        return Labels(ids, "instances", name, self.legend, unknown, raw.spacing, classes)
+
+
+def _share(raw: Raw, full: float) -> npt.NDArray[np.float32]:
+    if raw.form == "colours":
+        raise LabelsError("is colour-coded where one structure is expected")
+    if raw.form == "objects":
+        return np.asarray(raw.array > 0, np.float32)
+    return np.asarray(np.clip(raw.array.astype(np.float32) / np.float32(full), 0, 1))
+
+
+def infer_encoding(good: Sequence[Inspected], settings: DataSettings, structures: Sequence[str] = ()) -> Encoding:
+    """What the labels of a data set are. Raises LabelsError where they are nothing that can be told."""
+    facts = [i.labels for i in good if i.labels]
+    if structures:
+        return _multilabel(facts, structures, settings)
+    # Each annotation of a COCO file is an object, however few there are of a class.
+    if settings.kind is None and any(i.pair.truth is not None and i.pair.truth.form == "coco" for i in good):
+        settings = settings.model_copy(update={"kind": "instances"})
+        return replace(infer_encoding_of([f[0] for f in facts], settings), reason=_objects_said([f[0] for f in facts]))
+    return infer_encoding_of([f[0] for f in facts], settings)
+
+
+def infer_encoding_of(single: Sequence[LabelFacts], settings: DataSettings) -> Encoding:
+    """The same for one mask an image."""
+    forms = Counter(f.form for f in single)
+    if not forms:
+        raise LabelsError("there are no labels")
+    form = forms.most_common(1)[0][0]
+    if form == "objects":
+        return _of_objects(single, settings)
+    if form == "colours":
+        return _of_colours(single, settings)
+    return _of_values(single, form, settings)
+
+
+def _multilabel(facts: Sequence[Sequence[LabelFacts]], structures: Sequence[str], settings: DataSettings) -> Encoding:
+    if settings.kind not in (None, "multilabel"):
+        raise LabelsError(f"--labels {settings.kind}: there is one mask a structure ({', '.join(structures)})",
+                          fix=f"give one of them: --masks {structures[0]}")
+    full = [max((max(f[k].counts, default=0) for f in facts), default=1) or 1 for k in range(len(structures))]
+    levels = sorted({v for f in facts for s in f for v in s.counts})
+    averages = f", levels {levels}: averages of experts, taken where at least half agree" if 2 < len(levels) <= 17 else ""
+    return Encoding("multilabel", f"a mask a structure: {', '.join(structures)}{averages}", _structure_legend(structures), "values",
+                    tuple(float(f) for f in full), ignore=settings.ignore)
+
+
+def _structure_legend(names: Sequence[str]) -> Legend:
+    return Legend.of_values(range(len(names) + 1), dict(enumerate(names, start=1)))
+
+
+def _of_objects(facts: Sequence[LabelFacts], settings: DataSettings) -> Encoding:
+    """Objects that come one by one: folders of masks, outlines."""
+    names = _class_names(facts)
+    colours = {n: c for f in facts for n, c in f.colours.items()}
+    said = _objects_said(facts)
+    # Regions with several class names are an annotation of tissue; many objects an image are cells.
+    many = float(np.median([f.objects for f in facts])) > MOST_STRUCTURES * max(1, len(names))
+    kind: LabelKind = settings.kind or ("classes" if len(names) > 1 and not many else "instances")
+    if kind not in ("classes", "instances"):
+        raise LabelsError(f"--labels {kind}: the labels are objects", fix="--labels instances or --labels classes")
+    shown = names or ("object",)
+    entries = [LegendEntry(0, "background", (0, 0, 0)), *(
+        LegendEntry(i, n, colours.get(n) or PALETTE[(i - 1) % len(PALETTE)]) for i, n in enumerate(shown, start=1))]
+    if len(entries) > MOST_VALUES:
+        raise LabelsError(f"{len(names)} class names are too many; there can be {MOST_VALUES - 1}")
+    reason = said if settings.kind is None else f"as told; {said}"
+    return Encoding(kind, reason, Legend(tuple(entries)), "objects", names=shown, ignore=settings.ignore)
+
+
+def _class_names(facts: Sequence[LabelFacts]) -> tuple[str, ...]:
+    return tuple(sorted({c for f in facts for c in f.classes.values() if c}))
+
+
+def _objects_said(facts: Sequence[LabelFacts]) -> str:
+    names = _class_names(facts)
+    return f"{sum(f.objects for f in facts)} objects, given one by one" + (
+        f", of {len(names)} class{'es' * (len(names) > 1)}: {_listed(names)}" if names else "")
+
+
+def _listed(names: Sequence[str]) -> str:
+    return ", ".join(names[:8]) + (" …" if len(names) > 8 else "")
+
+
+def _of_colours(facts: Sequence[LabelFacts], settings: DataSettings) -> Encoding:
+    pixels: Counter[int] = sum((Counter(f.counts) for f in facts), Counter())
+    distinct = max(f.distinct for f in facts)
+    given = {int(k[1:], 16): name for k, name in (settings.legend or {}).items() if isinstance(k, str)}
+    centres = list(given) or dominant_colours(pixels, settings.tolerance)
+    total = sum(f.pixels for f in facts)
+    near = sum(n for v, n in pixels.items() if min(distance(v, c) for c in centres) <= settings.tolerance)
+    if settings.kind == "instances" or (settings.kind is None and not given and _colours_are_ids(facts)):
+        return Encoding("instances", f"up to {distinct} colours an image, each of them one piece",
+                        Legend.of_values([0, 1], {1: "object"}), "colours")
+    if len(centres) > MOST_CLASSES or near < EXPLAINED * total:
+        shown = ", ".join(f"#{c:06x}" for c in centres[:8])
+        raise LabelsError(f"up to {distinct} colours an image, of which {len(centres)} common ones explain {near / total:.0%}: a "
+                          f"photograph rather than a mask? Most common: {shown}",
+                          fix='if it is a mask, name its colours: --legend "#000000=background,#ff0000=tumour"')
+    ordered = background_first(centres, pixels)
+    colours = tuple(unpack(c) for c in ordered)
+    names = [given.get(c) or ("background" if i == 0 else f"#{c:06x}") for i, c in enumerate(ordered)]
+    blurred = f"; {1 - sum(pixels[c] for c in centres) / total:.1%} of the pixels are mixtures, taken for the nearest" if (
+        distinct > len(centres)) else ""
+    return Encoding("classes", f"colours {', '.join(f'#{c:06x}' for c in ordered)}{blurred}",
+                    Legend(tuple(LegendEntry(i, n, c) for i, (n, c) in enumerate(zip(names, colours, strict=True)))), "colours",
+                    colours=colours, tolerance=settings.tolerance)
+
+
+def _colours_are_ids(facts: Sequence[LabelFacts]) -> bool:
+    """Whether every image has many colours, each in one piece."""
+    return all(f.distinct > MOST_STRUCTURES and f.single >= ONE_PIECE for f in facts)
+
+
+def _of_values(facts: Sequence[LabelFacts], form: str, settings: DataSettings) -> Encoding:
+    pixels: Counter[int] = sum((Counter(f.counts) for f in facts), Counter())
+    if settings.values is not None:
+        pixels = Counter()
+        for fact in facts:
+            for value, n in fact.counts.items():
+                pixels[value if value == settings.ignore else int(snapped(np.asarray(value), settings.values))] += n
+    known = {v: n for v, n in pixels.items() if v != settings.ignore}
+    kind, reason = _kind_of_values(facts, form, known, settings)
+    if kind == "soft":
+        full = 1.0 if form == "fractions" else float(max(known))
+        values = [0, 1] if form == "fractions" else [0, max(known)]
+        return Encoding("soft", reason, Legend.of_values(values, {values[1]: "structure"} | _int_names(settings)), form, (full,),
+                        ignore=settings.ignore)
+    if kind == "instances":
+        return Encoding("instances", reason, Legend.of_values([0, 1], {1: "object"}), form, ignore=settings.ignore)
+    if kind == "multilabel":
+        raise LabelsError("--labels multilabel: there is one mask for all structures", fix="give a folder a structure")
+    if form == "fractions":
+        raise LabelsError("holds fractions, not class values", fix="--labels soft takes them as shares of experts")
+    return Encoding("classes", reason, _legend_of_values(known, facts, settings), form, values=settings.values,
+                    ignore=settings.ignore)
+
+
+def _int_names(settings: DataSettings) -> dict[int, str]:
+    return {k: n for k, n in (settings.legend or {}).items() if isinstance(k, int)}
+
+
+def _legend_of_values(known: Mapping[int, int], facts: Sequence[LabelFacts], settings: DataSettings) -> Legend:
+    """Values found and named, in the colours of the files' palette where they have one."""
+    names = _int_names(settings)
+    if len(known) > MOST_VALUES:
+        raise LabelsError(f"{len(known)} values are too many for classes, of which there can be {MOST_VALUES}")
+    strangers = sorted(set(known) - set(names)) if names else []
+    if strangers:
+        raise LabelsError(f"values {strangers[:10]} are not in the legend {sorted(names)}",
+                          fix="name them in --legend, or leave one of them out with --ignore VALUE")
+    legend = Legend.of_values([*known, *names], names)
+    palette = next((f.palette for f in facts if f.palette is not None), None)
+    used = {palette[v] for v in legend.values if 0 <= v < len(palette)} if palette is not None else set()
+    if palette is None or len(used) < len(legend):
+        return legend
+    return Legend(tuple(LegendEntry(e.value, e.name, palette[e.value]) for e in legend))
+
+
+def _kind_of_values(facts: Sequence[LabelFacts], form: str, known: Mapping[int, int],
+                    settings: DataSettings) -> tuple[LabelKind, str]:
+    if settings.kind is not None:
+        return settings.kind, "as told"
+    if form == "fractions":
+        low, high = min(f.low for f in facts), max(f.high for f in facts)
+        if low >= 0 and high <= 1:
+            return "soft", f"fractions from {low:g} to {high:g}: the share of experts, or probabilities"
+        raise LabelsError(f"holds fractions from {low:g} to {high:g}: a grey image rather than a mask?",
+                          fix="a mask holds one whole number a class")
+    if settings.values is None and _are_averages(facts, known):
+        experts = len(known) - 1
+        return "soft", f"levels {sorted(known)}, one inside the other: averages of {experts} experts"
+    per_image = [frozenset(f.counts) - {0, settings.ignore} for f in facts]
+    pieces = sum(f.pieces for f, v in zip(facts, per_image, strict=True) if v)
+    return infer_kind(known, per_image, sum(len(v) for v in per_image) / max(1, pieces))
+
+
+def _are_averages(facts: Sequence[LabelFacts], known: Mapping[int, int]) -> bool:
+    """Whether values are evenly spread levels of at least three experts that lie inside one another."""
+    levels, top = sorted(known), max(known, default=0)
+    if not 4 <= len(levels) <= 17 or top < len(levels) or levels[0] != 0:
+        return False
+    even = all(abs(v - i * top / (len(levels) - 1)) <= 1 for i, v in enumerate(levels))
+    told = [f for f in facts if f.nested is not None]
+    return even and bool(told) and float(np.mean([f.nested for f in told if f.nested is not None])) >= NESTED
+
+
+def infer_kind(pixels: Mapping[int, int], per_image: Sequence[frozenset[int]], single: float = 1.0) -> tuple[LabelKind, str]:
+    """(kind, reason) from the values found.
+
+    pixels: value → number of pixels. per_image: each image's values but 0. single: values of all images over their
+    connected regions, 1 where every value is one piece.
+
+    Ids that differ between images and form one piece each are instances; more than 8 of them are instances
+    even where the same ones recur, as tracked cells do.
+    Raises LabelsError for many values in many pieces, which are neither.
+    """
+    values = sorted(v for v in pixels if v != 0)
+    if len(values) <= 2:
+        return "classes", f"the values are {sorted(pixels)}"
+    differ = len(set(per_image)) > 1 and len(per_image) > 1
+    if single >= ONE_PIECE and (differ or len(values) > MOST_STRUCTURES):
+        where = "other ones in each image, " if differ else ""
+        return "instances", f"{len(values)} values up to {values[-1]}, {where}each of them one piece"
+    if len(values) > MOST_CLASSES:
+        raise LabelsError(f"{len(values)} values, each in about {1 / single:.0f} pieces: a grey image rather than a mask?",
+                          fix=_advice_of_greys(pixels))
+    shown = sorted(pixels) if len(pixels) <= 12 else f"{len(values)} besides 0"
+    return "classes", f"the values are {shown}" + (", in several pieces each" if differ else "")
+
+
+def _advice_of_greys(pixels: Mapping[int, int]) -> str:
+    peaks = usual_values(pixels)
+    shown = ",".join(map(str, peaks))
+    known = f"; to take each for the nearest of its usual values, say --values {shown}" if 2 <= len(peaks) <= 8 else ""
+    return f"save masks without compression losses or smoothing{known}; if they are classes, say --labels classes"

@@ -1,0 +1,127 @@
+"""Which file names mean the same image: `x.png` and `x_mask.png`, `img_07` and `labels_07`."""
+
+from __future__ import annotations
+
+import difflib
+import re
+import unicodedata
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import PurePosixPath
+
+#: What people add to names of label files and of image files.
+MASK_WORDS = ("cp_masks", "groundtruth", "ground_truth", "ground-truth", "segmentation", "annotation", "annotations", "instances",
+              "instance", "roiset", "masks", "mask", "labels", "label", "truth", "rois", "manual1", "manual", "lbl", "msk", "seg",
+              "gt", "overlay")
+IMAGE_WORDS = ("images", "image", "imgs", "img", "raw", "training")
+
+_SEPARATOR = r"[_\-. ]+"
+
+
+def normal(stem: str) -> str:
+    """A name in the one form that compares alike on every disk: macOS takes umlauts apart."""
+    return unicodedata.normalize("NFC", stem)
+
+
+def plain(stem: str) -> str:
+    """The name without words that say "image" or "mask", folded: what an image and its mask have in common.
+
+    >>> plain("cells/img_07"), plain("cells/labels_07"), plain("x-labels"), plain("mask2d")
+    ('cells/07', 'cells/07', 'x', '2d')
+    """
+    path = PurePosixPath(normal(stem).casefold())
+    return (path.parent / _strip(_strip(path.name, MASK_WORDS), IMAGE_WORDS)).as_posix()
+
+
+def says_mask(stem: str) -> bool:
+    """Whether a name says that the file holds labels.
+
+    >>> says_mask("x_mask"), says_mask("mask2d"), says_mask("gtpase_01")
+    (True, True, False)
+    """
+    name = PurePosixPath(normal(stem).casefold()).name
+    return _strip(name, MASK_WORDS) != name
+
+
+def _strip(name: str, words: Sequence[str]) -> str:
+    """Without one leading or trailing word, and what separates it. A word stands alone, or beside a digit."""
+    either = "|".join(map(re.escape, words))
+    for pattern in (rf"(.+?){_SEPARATOR}(?:{either})", rf"(?:{either}){_SEPARATOR}(.+)", rf"(?:{either})(\d.*)",
+                    rf"(.*\d)(?:{either})"):
+        found = re.fullmatch(pattern, name)
+        if found:
+            return found[1]
+    return name
+
+
+def match(images: Sequence[str], labels: Sequence[str]) -> tuple[dict[str, str], str]:
+    """({image stem: label stem}, how the names correspond) for as many as possible, by the first rule that fits.
+
+    Rules: same name; same name in another spelling (capitals, taken-apart umlauts); label names with one common prefix
+    or suffix; names without words like "image" and "mask". A rule is taken if it finds a partner for more than the
+    ones before; within a rule no label serves two images.
+    """
+    if len(images) == len(labels) == 1 and plain(images[0]) != plain(labels[0]):
+        return {images[0]: labels[0]}, "the only image and the only labels"
+    best: dict[str, str] = {}
+    reason = "same names"
+    rules: list[tuple[Callable[[str], str], str]] = [
+        (str, "same names"), (lambda s: normal(s).casefold(), "same names but for capitals or accents"),
+        *_affix_rules(images, labels), (plain, 'same names but for words such as "mask"')]
+    for rule, said in rules:
+        found = _by(rule, images, labels)
+        if len(found) > len(best):
+            best, reason = found, said
+    return best, reason
+
+
+def _by(rule: Callable[[str], str], images: Sequence[str], labels: Sequence[str]) -> dict[str, str]:
+    """Partners whose names become equal by the rule, where each is the only one."""
+    left, right = ([(rule(s), s) for s in names] for names in (images, labels))
+    single = [{k for k, n in Counter(k for k, _ in side).items() if n == 1} for side in (left, right)]
+    there = {k: s for k, s in right if k in single[1]}
+    return {s: there[k] for k, s in left if k in single[0] and k in there}
+
+
+def _affix_rules(images: Sequence[str], labels: Sequence[str]) -> list[tuple[Callable[[str], str], str]]:
+    """The prefix and suffix that most label names have beyond an image's name."""
+    stems = {PurePosixPath(normal(s)).name for s in images}
+    votes: Counter[tuple[str, str]] = Counter()
+    for label in labels[:200]:
+        name = PurePosixPath(normal(label)).name
+        for start in range(len(name)):
+            for stop in range(len(name), start, -1):
+                if (start or stop < len(name)) and name[start:stop] in stems:
+                    votes[name[:start], name[stop:]] += 1
+    rules: list[tuple[Callable[[str], str], str]] = []
+    for (prefix, suffix), _ in votes.most_common(1):
+        said = "masks are named like the images, with " + " and ".join(
+            part for part in (f"{prefix!r} before" if prefix else "", f"{suffix!r} after" if suffix else "") if part)
+        rules.append((lambda s, p=prefix, e=suffix: _without(normal(s), p, e), said))  # type: ignore[misc]
+    return rules
+
+
+def _without(stem: str, prefix: str, suffix: str) -> str:
+    path = PurePosixPath(stem)
+    name = path.name
+    if len(name) > len(prefix) + len(suffix) and name.startswith(prefix) and name.endswith(suffix):
+        name = name[len(prefix): len(name) - len(suffix)]
+    return (path.parent / name).as_posix()
+
+
+def nearest(stem: str, others: Sequence[str]) -> str | None:
+    """The most similar of other names, if any is."""
+    close = difflib.get_close_matches(stem, others, n=1, cutoff=0.4)
+    return close[0] if close else None
+
+
+def unmatched_lines(missing: Sequence[str], free: Sequence[str], shown: Mapping[str, str], most: int = 20) -> list[str]:
+    """One line for each name without a partner, with the nearest free one; at most `most` and a count of the others.
+
+    shown: how a name is printed. Comparing thousands with thousands takes minutes, so only what is shown is compared.
+    """
+    lines = []
+    for stem in missing[:most]:
+        close = nearest(stem, free[:2000])
+        lines.append(shown[stem] + (f" (nearest: {shown[close]})" if close else ""))
+    return lines + ([f"… and {len(missing) - most} more"] if len(missing) > most else [])

@@ -1,0 +1,220 @@
+"""`survey`: one pass over all images and labels; their facts are kept, their pixels are not."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections import Counter, deque
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+
+from biomask.data.colours import pack
+from biomask.data.facts import ImageFacts, Inspected, LabelFacts
+from biomask.data.pairing import Pair
+from biomask.data.truth import Raw, read_truth
+from biomask.errors import BiomaskError, LabelsError, ManyErrors, ReadError
+from biomask.image import Image
+from biomask.io import read_image
+from biomask.progress import Progress
+
+if TYPE_CHECKING:
+    from biomask.recipe import DataSettings
+
+#: More values than this in one mask, in several pieces each, are no labels at all.
+MOST_IDS = 4096
+
+#: Objects are larger than this many pixels on average; thousands of smaller ones are a grey image.
+SMALLEST_OBJECT = 3
+
+#: Colours of a mask that are remembered, the most common first: JPEG makes thousands of them.
+MOST_COLOURS = 2048
+
+#: Values of masks among which levels of expert averages are sought.
+MOST_LEVELS = 17
+
+#: Pairs read ahead, a worker: what bounds the memory.
+AHEAD = 2
+
+Probe = Callable[[Image, Sequence[Raw]], Any]
+
+
+@dataclass(frozen=True)
+class Survey:
+    """The facts of all pairs that can be read, and what is wrong with the others."""
+
+    good: tuple[Inspected, ...]
+    bad: dict[str, list[BiomaskError]]
+    """By the name of the pair, in the order of the pairs."""
+
+
+def survey(pairs: Sequence[Pair], settings: DataSettings, progress: Progress, probe: Probe | None = None) -> Survey:
+    """Read every pair once, on all cores; at most a few are in memory at a time.
+
+    probe: is given the image and its labels (none for an image without) and may keep facts of its own.
+    """
+    good, bad = list[Inspected](), dict[str, list[BiomaskError]]()
+    with progress.bar("reading images and labels") as bar:
+        for n, (pair, found) in enumerate(_in_order(pairs, lambda p: inspect(p, settings, probe))):
+            if isinstance(found, Inspected):
+                good.append(found)
+            else:
+                bad[pair.name] = found
+            bar.update((n + 1) / len(pairs), pair.name)
+    return Survey(tuple(good), bad)
+
+
+def _in_order(pairs: Sequence[Pair], work: Callable[[Pair], Any]) -> Iterator[tuple[Pair, Any]]:
+    """Results in order, from as many threads as cores: decoders and numpy let each other run."""
+    workers = max(1, len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1)
+    waiting: deque[tuple[Pair, Future[Any]]] = deque()
+    with ThreadPoolExecutor(workers) as pool:
+        try:
+            for pair in pairs:
+                waiting.append((pair, pool.submit(work, pair)))
+                while len(waiting) > AHEAD * workers:
+                    first, future = waiting.popleft()
+                    yield first, future.result()
+            while waiting:
+                first, future = waiting.popleft()
+                yield first, future.result()
+        finally:
+            for _, future in waiting:
+                future.cancel()
+
+
+def inspect(pair: Pair, settings: DataSettings, probe: Probe | None = None) -> Inspected | list[BiomaskError]:
+    """The facts of a pair, or what is wrong with each of its files."""
+    errors: list[BiomaskError] = []
+    raws: tuple[Raw, ...] = ()
+    image: Image | None = None
+    try:
+        image = read_image(pair.image, settings.selection, pair.plane)
+    except BiomaskError as error:
+        errors.append(error)
+    if pair.truth is not None:
+        try:
+            raws = read_truth(pair, image.size if image is not None else (1, 1), settings)
+        except BiomaskError as error:
+            # Without its image, a size that differs is no news.
+            errors += [error] if image is not None or not isinstance(error, LabelsError) else []
+    labels = []
+    for raw in raws:
+        try:
+            labels.append(label_facts(raw, settings.ignore, pair.truth.where if pair.truth else pair.image))
+        except BiomaskError as error:
+            errors.append(error)
+    if errors or image is None:
+        return [e for error in errors for e in (error.errors if isinstance(error, ManyErrors) else (error,))]
+    return Inspected(pair, image_facts(image), tuple(labels), _hashes(pair), probe(image, raws) if probe else None)
+
+
+def _hashes(pair: Pair) -> dict[str, str]:
+    try:
+        found = {f"{pair.name}:image": file_hash(pair.image)}
+        if pair.truth is not None:
+            files = [file_hash(f) for f in pair.truth.files]
+            found[f"{pair.name}:labels"] = files[0] if len(files) == 1 else hashlib.sha256("".join(files).encode()).hexdigest()
+    except OSError as error:
+        raise ReadError(f"cannot be read ({error.strerror or error})", where=error.filename or pair.image) from error
+    return found
+
+
+def file_hash(path: Path) -> str:
+    """SHA-256 of a file, hex."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def image_facts(image: Image) -> ImageFacts:
+    """The facts of an image."""
+    array = np.asarray(image.array)
+    finite = np.isfinite(array) if array.dtype.kind == "f" else None
+    missing = 0 if finite is None else int(array.size - np.count_nonzero(finite))
+    known = array if not missing else array[finite]
+    low, high = (float(known.min()), float(known.max())) if known.size else (float("nan"), float("nan"))
+    at_top = max(float(np.count_nonzero(channel == high) / channel.size) for channel in array) if high > low else 0.0
+    grey = image.channels == 3 and bool((array[0] == array[1]).all() and (array[0] == array[2]).all())
+    return ImageFacts(image.size, image.axes, image.channels, str(array.dtype), dict(image.spacing) if image.spacing else None,
+                      image.channel_names, low, high, missing, at_top, grey)
+
+
+def label_facts(raw: Raw, ignore: int | None, where: Path) -> LabelFacts:
+    """The facts of labels. Raises LabelsError for what is no labels at all."""
+    array = pack(raw.array) if raw.form == "colours" else raw.array
+    if raw.form == "fractions":
+        return LabelFacts("fractions", {}, len(np.unique(array)), array.size, float(array.min()), float(array.max()), 0,
+                          (0.0, 0.0, 0.0), 0, None, *_empty_planes(array > 0), notes=raw.notes)
+    counts = _counted(array)
+    background = _background(counts, raw.form)
+    foreground = [v for v in counts if v not in (background, ignore)]
+    pieces, areas = _pieces(array, background, ignore) if foreground else (0, (0.0, 0.0, 0.0))
+    if raw.form == "values" and len(counts) > MOST_IDS and (
+            pieces > 2 * len(foreground) or array.size < SMALLEST_OBJECT * len(counts)):
+        raise LabelsError(f"{len(counts)} distinct values: a grey image rather than a mask?", where=where,
+                          fix="give the masks; if this is the image, say where the masks are: --masks FOLDER")
+    kept = counts if raw.form != "colours" else dict(Counter(counts).most_common(MOST_COLOURS))
+    palette = None if raw.palette is None else tuple((int(r), int(g), int(b)) for r, g, b in raw.palette)
+    return LabelFacts(raw.form, kept, len(counts), array.size, float(min(counts)), float(max(counts)), pieces, areas,
+                      len(foreground), _nested(array, counts), *_empty_planes(array != background), palette,
+                      dict(raw.classes), dict(raw.colours), raw.notes)
+
+
+def _counted(array: npt.NDArray[Any]) -> dict[int, int]:
+    """{value: pixels}, by counting where values are small and by sorting elsewhere."""
+    if array.dtype.kind == "b":
+        array = array.astype(np.uint8)
+    low, high = int(array.min()), int(array.max())
+    if low >= 0 and high < 2**16:
+        counts = np.bincount(array.ravel(), minlength=high + 1)
+        return {int(v): int(counts[v]) for v in np.flatnonzero(counts)}
+    values, counts = np.unique(array, return_counts=True)
+    return {int(v): int(n) for v, n in zip(values, counts, strict=True)}
+
+
+def _background(counts: Mapping[int, int], form: str) -> int:
+    """0; of colours, black or white or the most common."""
+    if form != "colours":
+        return 0
+    return next((c for c in (0x000000, 0xFFFFFF) if c in counts), max(counts, key=lambda c: counts[c]))
+
+
+def _pieces(array: npt.NDArray[Any], background: int, ignore: int | None) -> tuple[int, tuple[float, float, float]]:
+    """(number of connected regions of one value, percentiles of their pixels), but background and the ignored value."""
+    from skimage.measure import label
+
+    known = array if ignore is None else np.where(array == ignore, background, array)
+    found, count = label(known, background=background, return_num=True)
+    if not count:
+        return 0, (0.0, 0.0, 0.0)
+    areas = np.bincount(found.ravel())[1:]
+    low, middle, high = np.percentile(areas, [10, 50, 90])
+    return int(count), (float(low), float(middle), float(high))
+
+
+def _nested(array: npt.NDArray[Any], counts: Mapping[int, int]) -> float | None:
+    """Share of neighbouring levels among pixels beside each other that differ; None unless there are a few levels."""
+    levels = sorted(counts)
+    if not 4 <= len(levels) <= MOST_LEVELS:
+        return None
+    ranks = np.searchsorted(levels, array).astype(np.int8)
+    steps = np.abs(np.diff(ranks, axis=-1))
+    changes = int(np.count_nonzero(steps))
+    return int(np.count_nonzero(steps == 1)) / changes if changes else None
+
+
+def _empty_planes(inside: npt.NDArray[np.bool_]) -> tuple[tuple[int, ...], int]:
+    """(planes without labels between labelled ones, number of them at the ends) of a volume."""
+    if inside.ndim < 3:
+        return (), 0
+    there = np.flatnonzero(inside.any(axis=(1, 2)))
+    if not there.size:
+        return (), 0
+    first, last = int(there[0]), int(there[-1])
+    gaps = sorted(set(range(first, last + 1)) - {int(z) for z in there})
+    return tuple(gaps), first + inside.shape[0] - 1 - last

@@ -1,0 +1,191 @@
+"""`read_truth`: the labels of an image as they are stored, whatever stores them, before anybody decides what they mean."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+import numpy.typing as npt
+
+from biomask.data.annotations import read_annotations, read_coco_entry
+from biomask.data.pairing import Pair, Truth
+from biomask.errors import BiomaskError, LabelsError, ManyErrors
+from biomask.io.files import read_labels_raw
+from biomask.shapes import Annotations, object_ids
+from biomask.stored import Selection
+
+if TYPE_CHECKING:
+    from biomask.recipe import DataSettings
+
+#: Relative difference of two sizes up to which one is the other's at a scale: exporters round to whole pixels.
+ROUNDING = 0.02
+
+
+@dataclass(frozen=True)
+class Raw:
+    """Labels of one image, or of one structure in it, as stored."""
+
+    array: npt.NDArray[Any]
+    """values: integer (*S). fractions: float (*S). colours: uint8 (3, *S). objects: int32 (*S), ids that biomask gave."""
+    form: Literal["values", "fractions", "colours", "objects"]
+    palette: npt.NDArray[np.uint8] | None = None
+    """RGB of each value, uint8 (N, 3), where the file has them."""
+    classes: Mapping[int, str] = field(default_factory=dict)
+    """Class name of each object, where people gave them."""
+    colours: Mapping[str, tuple[int, int, int]] = field(default_factory=dict)
+    """Colour of each class name."""
+    ignore: npt.NDArray[np.bool_] | None = None
+    """bool (*S), True where nothing is known, such as COCO's crowds."""
+    spacing: Mapping[str, float] | None = None
+    notes: tuple[str, ...] = ()
+    """What was left out, and overlaps."""
+
+    @property
+    def size(self) -> tuple[int, ...]:
+        """Spatial shape."""
+        return tuple(self.array.shape[1:] if self.form == "colours" else self.array.shape)
+
+
+def read_truth(pair: Pair, size: tuple[int, ...], settings: DataSettings) -> tuple[Raw, ...]:
+    """The labels of a pair at the size of its image: one, or one a structure; all 0 for a pair without truth.
+
+    Raises the reader's errors, and LabelsError where the sizes differ; ManyErrors where several structures fail.
+    """
+    truth = pair.truth
+    if truth is None:
+        return (Raw(np.zeros(size, np.uint8), "values"),)
+    if truth.form == "structures":
+        found, errors = list[Raw](), list[BiomaskError]()
+        for file in truth.files:
+            try:
+                found.append(_one(replace(pair, truth=Truth("mask", (file,))), size, settings))
+            except BiomaskError as error:
+                errors.append(error)
+        if errors:
+            raise errors[0] if len(errors) == 1 else ManyErrors(f"{len(errors)} structures cannot be read:", errors)
+        return tuple(found)
+    return (_one(pair, size, settings),)
+
+
+def _one(pair: Pair, size: tuple[int, ...], settings: DataSettings) -> Raw:
+    truth, selection = pair.truth, settings.selection.of_labels()
+    if truth is None:
+        raise LabelsError("has no labels", where=pair.image)
+    if truth.form in ("shapes", "coco"):
+        found = read_coco_entry(truth.files[0], truth.entry) if truth.form == "coco" else read_annotations(truth.files[0])
+        return _drawn(found, size, truth.where, pair)
+    raw = _objects(truth, selection) if truth.form == "objects" else _values(truth.files[0], pair, selection)
+    return fitted(raw, size, settings.mask_scale, truth.where)
+
+
+def _values(path: Path, pair: Pair, selection: Selection) -> Raw:
+    image, palette = read_labels_raw(path, selection, pair.plane)
+    array = image.array
+    if image.channels == 3:
+        grey = bool((array == array[:1]).all())
+        if not grey and array.dtype != np.uint8:
+            raise LabelsError(f"is a colour image of {array.dtype}; colour-coded masks have 8 bits", where=path,
+                              fix="save it as 8-bit RGB")
+        if not grey:
+            return Raw(array, "colours", spacing=image.spacing)
+        array = array[:1]
+    elif image.channels != 1:
+        raise LabelsError(f"has {image.channels} channels; a mask has one, or three of colour", where=path,
+                          fix="save the mask as one channel with a value per class, or a file a structure")
+    plane = array[0]
+    if plane.dtype.kind == "f":
+        if not np.isfinite(plane).all():
+            raise LabelsError("holds NaN or infinity", where=path, fix="mark unknown pixels by a value and say --ignore VALUE")
+        if (plane % 1 == 0).all() and abs(plane).max(initial=0) < 2**31:
+            return Raw(plane.astype(np.int64), "values", palette, spacing=image.spacing)
+        return Raw(plane, "fractions", spacing=image.spacing)
+    return Raw(plane, "values", palette, spacing=image.spacing)
+
+
+def _objects(truth: Truth, selection: Selection) -> Raw:
+    """One binary mask an object: ids in name order. Later objects win where several overlap."""
+    out: npt.NDArray[np.int32] | None = None
+    contested, empty, errors = 0, list[str](), list[BiomaskError]()
+    for number, path in enumerate(truth.files, start=1):
+        try:
+            image, _ = read_labels_raw(path, selection)
+            inside = (image.array > 0).any(axis=0)
+            if out is None:
+                out = np.zeros(inside.shape, np.int32)
+            if inside.shape != out.shape:
+                raise LabelsError(f"has size {inside.shape}, the others of the folder {out.shape}", where=path)
+            contested += int((out[inside] > 0).sum())
+            out[inside] = number
+            if not inside.any():
+                empty.append(path.name)
+        except BiomaskError as error:
+            errors.append(error)
+    if errors:
+        raise errors[0] if len(errors) == 1 else ManyErrors(f"{len(errors)} objects cannot be read:", errors)
+    if out is None:
+        raise LabelsError("holds no masks of objects", where=truth.where, fix="remove the folder if the image is not annotated")
+    notes = [f"{contested} pixels belong to several objects; the last one has them"] if contested else []
+    if empty:
+        notes.append(f"{len(empty)} masks of objects are empty: {', '.join(empty[:5])}")
+    return Raw(out, "objects", notes=tuple(notes))
+
+
+def _drawn(found: Annotations, size: tuple[int, ...], where: Path, pair: Pair) -> Raw:
+    """Outlines as ids, each on its planes; what is drawn as a crowd is unknown where no object lies."""
+    from biomask.instances.polygons import rasterise
+
+    if found.size is not None and tuple(found.size) != size[-2:]:
+        raise LabelsError(f"was drawn on an image of {tuple(found.size)}, this one has {size[-2:]}", where=where,
+                          fix="give the image at the size on which it was annotated")
+    here = [s for s in found.shapes if pair.plane.time in (None, s.time) or s.time is None]
+    here = [s for s in here if pair.plane.z in (None, s.z) or s.z is None]
+    shapes, crowds = [s for s in here if not s.crowd], [s for s in here if s.crowd]
+    ids = object_ids(shapes)
+    drawn = rasterise(shapes, size, values=ids)
+    notes = list(found.left_out)
+    if drawn.overlaps:
+        notes.append(f"{drawn.overlaps} pixels belong to several outlines; the last one has them")
+    told = ((drawn.empty, "cover no pixel of the image"), (drawn.hidden, "lie under others"),
+            (drawn.outside, "reach out of the image"))
+    notes += [f"{len(numbers)} outlines {said}" for numbers, said in told if numbers]
+    ignore = None
+    if crowds:
+        ignore = (rasterise(crowds, size).array > 0) & (drawn.array == 0)
+    classes = {n: s.name for n, s in zip(ids, shapes, strict=True) if s.name}
+    colours = {s.name: s.colour for s in shapes if s.name and s.colour is not None}
+    return Raw(drawn.array, "objects", classes=classes, colours=colours, ignore=ignore, notes=tuple(notes))
+
+
+def fitted(raw: Raw, size: tuple[int, ...], scale: float | None, where: Path) -> Raw:
+    """At the image's size: as it is, or enlarged by --mask-scale. Raises LabelsError naming the scale that would do."""
+    if raw.size == size and scale in (None, 1.0):
+        return raw
+    if scale is not None and _is_scaled(raw.size, size, scale):
+        picks = [((np.arange(n) + 0.5) / (n / m)).astype(int).clip(max=m - 1) for n, m in zip(size, raw.size, strict=True)]
+        picks = [np.arange(n) if i < len(size) - 2 else p for i, (n, p) in enumerate(zip(size, picks, strict=True))]
+        read: Any = (slice(None), *np.ix_(*picks)) if raw.form == "colours" else np.ix_(*picks)
+        return replace(raw, array=raw.array[read])
+    raise LabelsError(f"the mask has size {raw.size}, the image {size}", where=where, fix=_advice(raw.size, size, scale))
+
+
+def _is_scaled(small: Sequence[int], large: Sequence[int], scale: float) -> bool:
+    """Whether the rows and columns are those of the image over the scale, but for rounding."""
+    return len(small) == len(large) and tuple(small[:-2]) == tuple(large[:-2]) and all(
+        abs(m * scale - n) <= max(scale, ROUNDING * n) for m, n in zip(small[-2:], large[-2:], strict=True))
+
+
+def _advice(mask: tuple[int, ...], image: tuple[int, ...], scale: float | None) -> str:
+    if len(mask) < len(image):
+        return "if the mask is of the brightest projection, say --z max; if it is of one plane, --z N"
+    if len(mask) > len(image):
+        return "give the volume that the mask belongs to, or one plane of the mask"
+    if mask[-2:] == image[-2:][::-1] and mask[-1] != mask[-2]:
+        return "rows and columns seem to be exchanged: transpose the mask"
+    ratio = image[-1] / mask[-1]
+    shown = round(ratio, 3) if abs(ratio - round(ratio)) > ROUNDING * ratio else round(ratio)
+    if scale is None and ratio > 1 and _is_scaled(mask, image, float(shown)):
+        return f"if it was exported at a downsample, say --mask-scale {shown:g}"
+    return "export the mask at the image's full size"

@@ -1,0 +1,272 @@
+"""`understand`: a folder and settings in; pairs, facts, the meaning of the labels and everything that is wrong out.
+
+`check` prints what is found here, training stops at it: both see the same.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+from biomask.data.colours import usual_values
+from biomask.data.encoding import Encoding, infer_encoding
+from biomask.data.facts import Inspected, LabelFacts
+from biomask.data.layouts import find_layout
+from biomask.data.pairing import Layout, Pair, Part, missing_truth, where_of
+from biomask.data.split_table import apply_split_table
+from biomask.data.survey import Probe, Survey, survey
+from biomask.errors import BiomaskError, LabelsError, ManyErrors, ReadError
+from biomask.io.files import open_stored
+from biomask.progress import Progress
+from biomask.recipe import DataSettings
+from biomask.stored import planes
+
+#: Values of a mask beyond those of the others from which on it was smoothed or compressed rather than drawn.
+BLURRED = 8
+
+#: Between lowest and highest value of a mask that may have been smoothed: class ids lie closer together.
+BLURRED_RANGE = 32
+
+#: Share of the pixels at a smoothed mask's usual values.
+USUAL_SHARE = 0.8
+
+#: Share of the masks that must hold a value for it to be usual.
+USUAL_MASKS = 0.3
+
+#: Names shown of a longer list.
+SHOWN = 10
+
+
+@dataclass(frozen=True)
+class Understood:
+    """A data folder, read once."""
+
+    layout: Layout
+    settings: DataSettings
+    """As given, completed by what the data say, such as one channel of grey images saved in colour."""
+    survey: Survey
+    encoding: Encoding | None
+    """None where the labels cannot be told, or there are none."""
+    errors: tuple[BiomaskError, ...]
+    """All that keeps the folder from being trained on."""
+    notes: tuple[str, ...] = field(default=())
+    """What was chosen, for the user to read."""
+
+    @property
+    def structures(self) -> tuple[str, ...]:
+        """Names of the structures of multilabel data."""
+        return structures_of(self.layout.pairs)
+
+
+def structures_of(pairs: Sequence[Pair]) -> tuple[str, ...]:
+    """Names of the structures of multilabel data; empty for others."""
+    return next((p.truth.structures for p in pairs if p.truth is not None and p.truth.form == "structures"), ())
+
+
+def understand(folder: str | Path, settings: DataSettings, progress: Progress, *, masks: str | Path | None = None,
+               parts: Sequence[Part | None] | None = None, probe: Probe | None = None) -> Understood:
+    """Read every file of a data folder once and say what it is.
+
+    parts: those that are read; None = all. probe: as in `survey`. Raises only what leaves nothing to be said: a folder
+    that is missing, without images, or of an arrangement that stays open.
+    """
+    layout = find_layout(folder, masks)
+    if settings.groups is not None and settings.groups.startswith("column:"):
+        layout = apply_split_table(layout, settings.groups.removeprefix("column:"))
+    if parts is not None:
+        layout = replace(layout, pairs=tuple(p for p in layout.pairs if p.part in parts))
+    layout, errors = split_planes(layout, settings)
+    errors = [*layout.problems, *errors]
+    if settings.unlabelled is None and (question := missing_truth(layout)) is not None:
+        errors.append(question)
+    found = survey(layout.pairs, settings, progress, probe)
+    errors += [e for several in found.bad.values() for e in several]
+    settings, notes = _as_grey(found.good, settings)
+    errors += channel_misfits(found.good, settings)
+    encoding, more = _meaning(found.good, layout, settings)
+    errors += more
+    errors += _unlabelled_question(found.good, settings)
+    return Understood(layout, settings, found, encoding, tuple(errors), (*layout.notes, *notes))
+
+
+def split_planes(layout: Layout, settings: DataSettings) -> tuple[Layout, list[BiomaskError]]:
+    """The layout with a pair a plane or time point, where --z or --time is "each"; and files whose header is broken."""
+    if not settings.selection.splits:
+        return layout, []
+    pairs, errors = list[Pair](), list[BiomaskError]()
+    for pair in layout.pairs:
+        try:
+            found = planes(open_stored(pair.image), settings.selection)
+        except BiomaskError as error:
+            errors.append(error)
+            continue
+        # Planes of a file belong together; of a single file they are held out as a block, as slices of a stack are.
+        group = pair.group or (pair.name if len(layout.pairs) > 1 else None)
+        pairs += [replace(pair, name=pair.name + plane.suffix, plane=plane, group=group) for plane in found]
+    return replace(layout, pairs=tuple(pairs)), errors
+
+
+def _as_grey(good: Sequence[Inspected], settings: DataSettings) -> tuple[DataSettings, list[str]]:
+    """Colour images that hold no colour are one channel, if all images are such."""
+    coloured = [i for i in good if i.image.grey]
+    if settings.channels is not None or not coloured or any(i.image.channels != 1 and not i.image.grey for i in good):
+        return settings, []
+    count = "all" if len(coloured) == len(good) else f"{len(coloured)} of {len(good)}"
+    said = f"{count} images are grey, but saved in colour: taken as one channel"
+    return settings.model_copy(update={"channels": ("grey",)}), [said]
+
+
+def channels_of(item: Inspected, settings: DataSettings) -> int:
+    """Channels that an image gives."""
+    return 1 if settings.channels == ("grey",) else item.image.channels
+
+
+def channel_misfits(good: Sequence[Inspected], settings: DataSettings) -> list[BiomaskError]:
+    """One error for each kind of image that differs from the majority in axes or channels."""
+    kinds: dict[tuple[str, int], list[Inspected]] = {}
+    for item in good:
+        kinds.setdefault((item.image.axes, channels_of(item, settings)), []).append(item)
+    if len(kinds) < 2:
+        return []
+    usual = max(kinds, key=lambda k: len(kinds[k]))
+    return [_misfit(kind, items, usual, len(kinds[usual])) for kind, items in kinds.items() if kind != usual]
+
+
+def _misfit(kind: tuple[str, int], items: Sequence[Inspected], usual: tuple[str, int], count: int) -> BiomaskError:
+    names = some([i.pair.image.name for i in items])
+    if {kind[0], usual[0]} == {"cyx", "czyx"}:
+        fix = "--z each takes every plane of the volumes as an image, --z max their brightest; or keep one kind of images"
+    elif {kind[1], usual[1]} == {1, 3}:
+        fix = "--channels grey turns colour into grey, --channels rgb repeats grey three times; or keep one kind of images"
+    else:
+        fix = "say which channels are meant, e.g. --channels 0; or keep one kind of images"
+    what = f"{_counted_images(len(items))} {_described(kind)}, the other {count} {_described(usual)}: {names}"
+    return ReadError(what, where=items[0].pair.image if len(items) == 1 else None, fix=fix)
+
+
+def _counted_images(n: int) -> str:
+    return "1 image has" if n == 1 else f"{n} images have"
+
+
+def _described(kind: tuple[str, int]) -> str:
+    axes, channels = kind
+    return f"{channels} channel{'s' * (channels > 1)} in {len(axes) - 1}D"
+
+
+def _meaning(good: Sequence[Inspected], layout: Layout, settings: DataSettings) -> tuple[Encoding | None, list[BiomaskError]]:
+    """What the labels mean, after masks were set aside that differ from the others by damage."""
+    labelled = [i for i in good if i.labels]
+    if not labelled:
+        return None, []
+    blurred = blurred_masks(labelled, settings)
+    mixed = mixed_programs([i for i in labelled if i not in blurred], settings)
+    odd = {id(i) for i in blurred}
+    try:
+        encoding = infer_encoding([i for i in labelled if id(i) not in odd] or labelled, settings, structures_of(layout.pairs))
+    except LabelsError as error:
+        where = error.where or common_folder(labelled)
+        return None, [*_blurred_errors(blurred, labelled), *mixed, LabelsError(error.what, where=where, fix=error.fix)]
+    if encoding.kind == "classes" and len(encoding.legend) < 2:
+        values = [e.value for e in encoding.legend]
+        mixed = [*mixed, LabelsError(f"the only label value is {values}: there is nothing to tell apart",
+                                     where=common_folder(labelled),
+                                     fix="a mask has at least two values, e.g. 0 for background and 255 for the object")]
+    return encoding, [*_blurred_errors(blurred, labelled), *mixed]
+
+
+def common_folder(items: Sequence[Inspected]) -> Path:
+    """The folder of the first labels."""
+    truth = items[0].pair.truth
+    return truth.where.parent if truth is not None else items[0].pair.image.parent
+
+
+def blurred_masks(labelled: Sequence[Inspected], settings: DataSettings) -> list[Inspected]:
+    """Masks of values with many more values than the usual ones, most of their pixels at the usual ones.
+
+    JPEG, smoothing and resizing put such values between those that were drawn. Ids of objects are in one piece each.
+    """
+    if settings.values is not None or settings.kind not in (None, "classes"):
+        return []
+    return [i for i in labelled if any(_is_blurred(f, settings.ignore) for f in i.labels)]
+
+
+def _is_blurred(facts: LabelFacts, ignore: int | None) -> bool:
+    counts = {v: n for v, n in facts.counts.items() if v != ignore}
+    if facts.form != "values" or len(counts) <= BLURRED or max(counts) - min(counts) < BLURRED_RANGE or facts.single >= 0.9:
+        return False
+    peaks = usual_values(counts)
+    at_peaks = sum(counts[p] for p in peaks)
+    return 2 <= len(peaks) <= BLURRED and at_peaks >= USUAL_SHARE * sum(counts.values())
+
+
+def _blurred_errors(blurred: Sequence[Inspected], labelled: Sequence[Inspected]) -> list[BiomaskError]:
+    """One error a mask, or one for all where it is most of them."""
+    if not blurred:
+        return []
+    total: Counter[int] = sum((Counter(f.counts) for i in blurred for f in i.labels), Counter())
+    peaks = ",".join(map(str, usual_values(total)))
+    fix = (f"save it without compression losses or smoothing, or say --values {peaks}: each value then stands for the nearest "
+           "of these")
+    if len(blurred) > len(labelled) / 2:
+        return [LabelsError(f"{len(blurred)} of {len(labelled)} masks hold many values between their usual ones ({peaks}): "
+                            "smoothed, resized or JPEG-compressed masks", where=common_folder(blurred),
+                            fix=fix.replace("save it", "save them"))]
+    return [LabelsError(f"{max(f.distinct for f in i.labels)} values, most pixels at {peaks}: a smoothed, resized or "
+                        "JPEG-compressed mask", where=where_of(i.pair), fix=fix) for i in blurred]
+
+
+def mixed_programs(labelled: Sequence[Inspected], settings: DataSettings) -> list[BiomaskError]:
+    """Masks of two programs: 0/1 in some files and 0/255 in the others would be trained as three classes."""
+    if settings.legend is not None or settings.values is not None or any(len(i.labels) > 1 for i in labelled):
+        return []
+    sets = [(i, set(i.labels[0].counts) - {settings.ignore}) for i in labelled if i.labels[0].form == "values"]
+    one, full = ([i for i, values in sets if values == {0, value}] for value in (1, 255))
+    others = any(values - {0, 1, 255} or {1, 255} <= values for _, values in sets)
+    if not (one and full) or others:
+        return []
+    return [LabelsError(f"{len(one)} masks hold 0 and 1 (such as {some([_name(i) for i in one], 3)}), {len(full)} hold 0 and 255 "
+                        f"(such as {some([_name(i) for i in full], 3)})", where=common_folder(labelled),
+                        fix="save all masks with the same two values")]
+
+
+def _name(item: Inspected) -> str:
+    return item.pair.truth.where.name if item.pair.truth is not None else item.pair.name
+
+
+def _unlabelled_question(good: Sequence[Inspected], settings: DataSettings) -> list[BiomaskError]:
+    """Empty masks, and planes without labels amid labelled ones: nobody but the user knows what they mean."""
+    if settings.unlabelled is not None:
+        return []
+    labelled = [i for i in good if i.labels]
+    empty = [i for i in labelled if all(f.empty and f.form != "fractions" for f in i.labels)]
+    errors = list[BiomaskError]()
+    answer = "say --unlabelled background (nothing is there) or --unlabelled ignore ({}) "
+    if empty and len(empty) < len(labelled):
+        shown = some([_name(i) for i in empty])
+        errors.append(LabelsError(f"{len(empty)} of {len(labelled)} masks are empty: empty, or not annotated? {shown}",
+                                  where=common_folder(empty), fix=answer.format("leave these images out").strip()))
+    gaps = [(i, sorted({z for f in i.labels for z in f.gaps})) for i in labelled if any(f.gaps for f in i.labels)]
+    if gaps:
+        shown = some([f"{_name(i)} (planes {', '.join(map(str, z[:5]))}{' …' if len(z) > 5 else ''})" for i, z in gaps], 5)
+        errors.append(LabelsError(f"{len(gaps)} volumes have planes without labels between labelled ones: empty, or not "
+                                  f"annotated? {shown}", where=common_folder([i for i, _ in gaps]),
+                                  fix=answer.format("not trained on").strip()))
+    return errors
+
+
+def some(names: Sequence[str], most: int = SHOWN) -> str:
+    """Names in a line, at most so many."""
+    return ", ".join(names[:most]) + (f" and {len(names) - most} more" if len(names) > most else "")
+
+
+def raise_errors(found: Understood, folder: str | Path) -> None:
+    """Raise all errors as one, or the only one."""
+    if len(found.errors) == 1:
+        raise found.errors[0]
+    if found.errors:
+        bad = len(found.survey.bad)
+        files = f" ({bad} of {len(found.layout.pairs)} pairs cannot be read)" if bad else ""
+        raise ManyErrors(f"{folder} cannot be used yet, for {len(found.errors)} reasons{files}:", found.errors,
+                         fix=f"mend them and run the command again; 'biomask check {folder}' shows each image")

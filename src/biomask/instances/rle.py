@@ -1,0 +1,113 @@
+"""Run lengths as COCO stores masks: down the columns, zeros first; as numbers or packed into text."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import numpy.typing as npt
+
+from biomask.errors import LabelsError
+from biomask.instances.polygons import CHUNK, expand
+
+#: Characters that a run length may take in text: 5 bits each, for runs below 2^35.
+LONGEST = 7
+
+
+def encode_counts(mask: npt.NDArray[np.bool_], *, size: tuple[int, int] | None = None,
+                  origin: tuple[int, int] = (0, 0)) -> list[int]:
+    """Run lengths of a bool mask (y, x); the first is of zeros and may be 0.
+
+    size, origin: the mask lies at this (row, column) of an image of this size (Y, X), which has zeros around it.
+    """
+    rows, columns = size or mask.shape
+    down = np.asarray(mask).T
+    edges = np.diff(np.pad(down, ((0, 0), (1, 1))).astype(np.int8), axis=1)
+    column, start = np.nonzero(edges == 1)
+    stop = np.nonzero(edges == -1)[1]
+    starts = (column + origin[1]) * rows + start + origin[0]
+    stops = (column + origin[1]) * rows + stop + origin[0]
+    if not len(starts):
+        return [rows * columns]
+    joined = starts[1:] == stops[:-1]  # from the foot of one column to the head of the next
+    starts, stops = starts[np.append(True, ~joined)], stops[np.append(~joined, True)]
+    bounds = np.concatenate([[0], np.stack([starts, stops], axis=1).reshape(-1), [rows * columns]])
+    counts: list[int] = np.diff(bounds).tolist()
+    return counts if counts[-1] else counts[:-1]
+
+
+def decode_counts(counts: Sequence[int] | npt.NDArray[np.int64], size: tuple[int, int]) -> npt.NDArray[np.bool_]:
+    """The bool mask (Y, X) of run lengths. Raises LabelsError unless they add up to the image."""
+    runs = _checked(counts, size)
+    values = np.arange(len(runs)) % 2 == 1
+    return np.repeat(values, runs).reshape(size[1], size[0]).T
+
+
+def decode_crop(counts: Sequence[int] | npt.NDArray[np.int64],
+                size: tuple[int, int]) -> tuple[npt.NDArray[np.bool_], tuple[int, int]]:
+    """The same, cut to the columns and rows that it touches: bool (y, x), and its first row and column."""
+    runs = _checked(counts, size)
+    start, length = (np.cumsum(runs) - runs)[1::2], runs[1::2]
+    if int(length.sum()) > CHUNK:  # positions take eight bytes a pixel
+        whole = decode_counts(runs, size)
+        rows, columns = np.flatnonzero(whole.any(axis=1)), np.flatnonzero(whole.any(axis=0))
+        return whole[rows[0]:rows[-1] + 1, columns[0]:columns[-1] + 1], (int(rows[0]), int(columns[0]))
+    column, row = np.divmod(expand(start, length), size[0])
+    if not len(row):
+        return np.zeros((0, 0), bool), (0, 0)
+    top, left = int(row.min()), int(column[0])
+    out = np.zeros((int(row.max()) + 1 - top, int(column[-1]) + 1 - left), bool)
+    out[row - top, column - left] = True
+    return out, (top, left)
+
+
+def _checked(counts: Sequence[int] | npt.NDArray[np.int64], size: tuple[int, int]) -> npt.NDArray[np.int64]:
+    try:
+        runs = np.asarray(counts)
+    except (ValueError, OverflowError):
+        runs = np.zeros((0, 0))
+    if runs.ndim != 1 or runs.dtype.kind not in "iu":
+        raise LabelsError("its run lengths are not whole numbers")
+    total = size[0] * size[1]
+    if (runs < 0).any() or (runs > total).any() or int(runs.sum()) != total:
+        raise LabelsError(f"its run lengths do not add up to the {size[0]} x {size[1]} pixels of its image")
+    return runs.astype(np.int64)
+
+
+def pack(counts: Sequence[int]) -> str:
+    """Run lengths as text: from the fourth on, the difference to the one two before; 5 bits a character, low ones first."""
+    runs = np.asarray(counts, np.int64)
+    numbers = runs.copy()
+    numbers[3:] -= runs[1:-2]
+    letters = []
+    for number in numbers.tolist():
+        while True:
+            bits = number & 31
+            number >>= 5
+            more = number != (-1 if bits & 16 else 0)
+            letters.append(chr(48 + bits + (32 if more else 0)))
+            if not more:
+                break
+    return "".join(letters)
+
+
+def unpack(text: str) -> npt.NDArray[np.int64]:
+    """Back from `pack`. Raises LabelsError for other text."""
+    try:
+        codes = np.frombuffer(text.encode("ascii"), np.uint8).astype(np.int64) - 48
+    except UnicodeEncodeError:
+        raise LabelsError("its run lengths are not packed as COCO packs them") from None
+    if not len(codes):
+        return codes
+    ends = np.flatnonzero(codes & 32 == 0)
+    if (codes < 0).any() or (codes > 63).any() or not len(ends) or ends[-1] != len(codes) - 1:
+        raise LabelsError("its run lengths are not packed as COCO packs them")
+    starts = np.concatenate([[0], ends[:-1] + 1])
+    if (ends - starts >= LONGEST).any():
+        raise LabelsError("its run lengths are not packed as COCO packs them")
+    place = np.arange(len(codes)) - np.repeat(starts, ends - starts + 1)
+    numbers = np.add.reduceat((codes & 31) << (5 * place), starts)
+    numbers -= np.where(codes[ends] & 16, np.int64(1) << (5 * (ends - starts + 1)), 0)
+    numbers[1::2] = np.cumsum(numbers[1::2])
+    numbers[2::2] = np.cumsum(numbers[2::2])
+    return numbers

@@ -1,0 +1,197 @@
+"""GeoJSON as QuPath exports and imports it: objects in pixels of the full-resolution image."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Collection, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+from biomask.errors import LabelsError, ReadError
+from biomask.instances.curves import ellipse
+from biomask.instances.polygons import parts_of
+from biomask.io.jsons import joined, pairs_of, read_json, write_parts
+from biomask.labels import PALETTE
+from biomask.shapes import Annotations, Ring, Shape, as_colour, as_ring, as_rings
+
+#: What QuPath calls objects that frame others and are none themselves.
+FRAMES = {"root", "tmaCore", "tma_core", "PathRootObject", "TMACoreObject"}
+
+#: Geometries without an area.
+FLAT = {"Point": "a point", "MultiPoint": "points", "LineString": "a line", "MultiLineString": "lines"}
+
+
+def read_geojson(path: Path, *, kinds: Collection[str] | None = None, nuclei: bool = False) -> Annotations:
+    """Objects of a FeatureCollection, a bare list of features or a single feature; `.gz` is unpacked.
+
+    kinds: QuPath's object types that are wanted, e.g. {"annotation"}; None = all. "annotation" is what a file from
+    another program has. nuclei: of cells take the nucleus instead of the whole cell.
+    The class is `properties.classification`, a derived class is "Tumor: Positive"; the object's own name is the title.
+    Measurements are not read. Raises ReadError for a file that is not GeoJSON.
+    """
+    content = read_json(path)
+    shapes: list[Shape] = []
+    left_out: list[str] = []
+    cells = 0
+    for number, feature in enumerate(_features(content, path)):
+        kind, title = "annotation", f"feature {number}"
+        try:
+            properties = _dict(feature.get("properties"))
+            kind = str(properties.get("objectType") or properties.get("object_type") or "annotation")
+            title = " ".join(dict.fromkeys(n for n in (f"{kind} {number}", _text(properties.get("name"))) if n))
+            if kinds is not None and kind not in kinds:
+                raise LabelsError(f"not one of the wanted {', '.join(sorted(kinds))}")
+            if kind in FRAMES:
+                raise LabelsError("a frame around objects")
+            shapes.append(_shape(feature, properties, nuclei and kind == "cell", title, left_out))
+            cells += not nuclei and bool(feature.get("nucleusGeometry"))
+        except LabelsError as error:
+            left_out.append(f"{title} ({error.what})")
+    if cells:
+        left_out.append(f"nuclei of {cells} cells (the whole cells are taken)")
+    return Annotations(tuple(shapes), None, tuple(left_out))
+
+
+def _features(content: Any, path: Path) -> Iterator[dict[str, Any]]:
+    """Features in order of the file, children after their parents. Raises ReadError where there is no list of them."""
+    if isinstance(content, dict) and content.get("type") == "FeatureCollection" and isinstance(content.get("features"), list):
+        found = content["features"]
+    elif isinstance(content, dict) and content.get("type") == "Feature":
+        found = [content]
+    elif isinstance(content, dict) and content.get("type") in ("Polygon", "MultiPolygon"):
+        found = [{"type": "Feature", "geometry": content}]
+    elif isinstance(content, list):
+        found = content
+    else:
+        raise ReadError("is JSON, but not GeoJSON", where=path, fix="export objects as GeoJSON from QuPath (File › Export objects)")
+    waiting = list(reversed(found))
+    while waiting:
+        feature = waiting.pop()
+        if not isinstance(feature, dict) or not ("geometry" in feature or feature.get("type") == "Feature"):
+            raise ReadError("is a list of something else than GeoJSON features", where=path)
+        yield feature
+        properties = _dict(feature.get("properties"))
+        children = properties.get("childObjects", properties.get("children"))
+        if isinstance(children, list):
+            waiting += reversed(children)
+
+
+def _shape(feature: dict[str, Any], properties: dict[str, Any], nucleus: bool, title: str, left_out: list[str]) -> Shape:
+    """One feature. Raises LabelsError with the reason where it has no area."""
+    geometry = feature.get("nucleusGeometry" if nucleus else "geometry")
+    if not isinstance(geometry, dict) or not geometry:
+        raise LabelsError("it has no nucleus" if nucleus else "it has no geometry")
+    rings = _rings(geometry, title, left_out)
+    name, colour = _class_of(properties)
+    plane = _dict(geometry.get("plane"))
+    group = _text(_dict(properties.get("metadata")).get(GROUP))
+    return Shape(rings, name, colour, _index(plane.get("z")), _index(plane.get("t")),
+                 int(group) if group.lstrip("-").isdecimal() else None, _text(properties.get("name")))
+
+
+#: Where the number of an object that has several outlines is kept; QuPath keeps metadata of objects, as text.
+GROUP = "biomask group"
+
+
+def _rings(geometry: dict[str, Any], title: str, left_out: list[str]) -> tuple[Ring, ...]:
+    kind = geometry.get("type")
+    coordinates: Any = geometry.get("coordinates")
+    if kind == "GeometryCollection":
+        rings: tuple[Ring, ...] = ()
+        for part in geometry.get("geometries") or ():
+            if isinstance(part, dict) and part.get("type") in FLAT:
+                left_out.append(f"{title} ({FLAT[part['type']]} in it)")
+            elif isinstance(part, dict) and part.get("type") != kind:
+                rings += _rings(part, title, left_out)
+        if not rings:
+            raise LabelsError("it has no area")
+        return rings
+    if kind in FLAT:
+        raise LabelsError(f"{FLAT[kind]}, without an area")
+    if kind not in ("Polygon", "MultiPolygon"):
+        raise LabelsError(f"its geometry {kind!r} is not known")
+    try:
+        rings = as_rings(list(coordinates) if kind == "Polygon" else [r for polygon in coordinates for r in polygon])
+    except TypeError:
+        raise LabelsError("its coordinates are not pairs of numbers") from None
+    if geometry.get("isEllipse") is True:  # QuPath writes a coarse polygon and means the ellipse in its box
+        low, high = rings[0].min(axis=0), rings[0].max(axis=0)
+        half = (high - low) / 2
+        return (as_ring(ellipse(tuple((low + high) / 2), (float(half[0]), 0.0), (0.0, float(half[1])))),)
+    return rings
+
+
+def _class_of(properties: dict[str, Any]) -> tuple[str, tuple[int, int, int] | None]:
+    said = properties.get("classification")
+    if isinstance(said, str):
+        return said, as_colour(properties.get("color"))
+    found = _dict(said)
+    names = found.get("names")
+    name = ": ".join(map(str, names)) if isinstance(names, list) else _text(found.get("name"))
+    colour = next((c for c in map(as_colour, (found.get("color"), found.get("colorRGB"), properties.get("color"))) if c), None)
+    return name, colour
+
+
+def _dict(value: Any) -> dict[str, Any]:
+    return value if isinstance(value, dict) else {}
+
+
+def _text(value: Any) -> str:
+    return value if isinstance(value, str) else ""
+
+
+def _index(value: Any) -> int | None:
+    return value if isinstance(value, int) and not isinstance(value, bool) and value >= 0 else None
+
+
+def write_geojson(path: Path, annotations: Annotations) -> None:
+    """Write a FeatureCollection that QuPath opens (drag it onto the image); packed where the name ends in `.gz`.
+
+    Classes without a colour get one of the palette, since QuPath wants one with each class. A shape without a class is an
+    annotation without one. Coordinates are written in full; QuPath itself rounds to 1/100 pixel when it exports.
+    """
+    colours = class_colours(annotations.shapes)
+    write_parts(path, joined((_feature(s, colours) for s in annotations.shapes),
+                             start='{"type": "FeatureCollection", "features": ', end="}\n"))
+
+
+def class_colours(shapes: Sequence[Shape]) -> dict[str, tuple[int, int, int]]:
+    """The first colour that each class has, or one of the palette."""
+    colours: dict[str, tuple[int, int, int]] = {}
+    for shape in shapes:
+        if shape.colour is not None:
+            colours.setdefault(shape.name, shape.colour)
+    for number, name in enumerate(dict.fromkeys(s.name for s in shapes if s.name)):
+        colours.setdefault(name, PALETTE[number % len(PALETTE)])
+    return colours
+
+
+def _feature(shape: Shape, colours: dict[str, tuple[int, int, int]]) -> dict[str, Any]:
+    parts = [[_closed(ring) for ring in part] for part in parts_of(shape)]
+    geometry: dict[str, Any] = {"type": "Polygon", "coordinates": parts[0]} if len(parts) == 1 else {
+        "type": "MultiPolygon", "coordinates": parts}
+    if shape.z is not None or shape.time is not None:
+        geometry["plane"] = {"c": -1, "z": shape.z or 0, "t": shape.time or 0}
+    properties: dict[str, Any] = {"objectType": "annotation"}
+    if shape.title:
+        properties["name"] = shape.title
+    if shape.name:
+        names = shape.name.split(": ")
+        properties["classification"] = {**({"name": names[0]} if len(names) == 1 else {"names": names}),
+                                        "color": list(shape.colour or colours[shape.name])}
+    if shape.group is not None:
+        properties["metadata"] = {GROUP: str(shape.group)}
+    return {"type": "Feature", "geometry": geometry, "properties": properties}
+
+
+def _closed(ring: Ring) -> list[list[Any]]:
+    pairs = pairs_of(ring)
+    return [*pairs, pairs[0]]
+
+
+def looks_like_geojson(head: str, keys: set[str]) -> bool:
+    """Whether the start of a JSON text, with its outermost keys, is of GeoJSON."""
+    if head.lstrip()[:1] == "[":
+        return '"geometry"' in head and '"Feature"' in head
+    return '"FeatureCollection"' in head or ("geometry" in keys and '"Feature"' in head) or (
+        {"type", "coordinates"} <= keys and json.dumps("Point") not in head and "olygon" in head)

@@ -1,0 +1,149 @@
+"""`Shape`: an outline that a person drew, as annotation programs store it; `Annotations`: those of one image."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from biomask.errors import LabelsError
+
+#: Closed outline, (N, 2) of (x, y) in pixels, without a repeated first point.
+Ring = npt.NDArray[np.float64]
+
+#: No coordinate is farther out, in pixels: beyond it a file is damaged, and sums would lose whole pixels.
+FARTHEST = 1e9
+
+
+@dataclass(frozen=True)
+class Shape:
+    """One object as polygons.
+
+    Coordinates are in pixels of the full image with the corner of the first pixel at (0, 0): the pixel in row y and
+    column x covers [x, x + 1) × [y, y + 1), and belongs to a shape when its centre (x + 0.5, y + 0.5) is inside. A centre
+    exactly on an outline is inside where the shape lies to its left, or above it on a level edge: of two shapes that
+    share an edge exactly one gets it.
+    """
+
+    rings: tuple[Ring, ...]
+    """Closed outlines, each (N, 2) of (x, y) without a repeated first point. A point inside an odd number of them is
+    inside the shape: holes and separate parts are further rings."""
+    name: str = ""
+    """The class that a person gave it; empty when none."""
+    colour: tuple[int, int, int] | None = None
+    """RGB of the class, 0..255."""
+    z: int | None = None
+    """Plane, from 0; None = a plane image, or all planes."""
+    time: int | None = None
+    """Time point, from 0."""
+    group: int | None = None
+    """Shapes of one number and one class are one object (parts on several planes, or a split outline)."""
+    title: str = ""
+    """What the program calls this one object, e.g. "0012-0345"; not a class."""
+    crowd: bool = False
+    """Whether it holds many objects that nobody told apart."""
+
+    @property
+    def bounds(self) -> tuple[float, float, float, float]:
+        """Least x, least y, greatest x, greatest y; all 0 without a ring."""
+        if not self.rings:
+            return 0.0, 0.0, 0.0, 0.0
+        points = np.concatenate(self.rings)
+        (x0, y0), (x1, y1) = points.min(axis=0), points.max(axis=0)
+        return float(x0), float(y0), float(x1), float(y1)
+
+
+@dataclass(frozen=True)
+class Annotations:
+    """What one file says about one image."""
+
+    shapes: tuple[Shape, ...]
+    size: tuple[int, int] | None = None
+    """(Y, X) of the image in pixels, where the file says it."""
+    left_out: tuple[str, ...] = ()
+    """What is in the file but no area, by name and with the reason: "spine 3 (a line has no area)"."""
+    image: str | None = None
+    """File name of the image without folders, where the file says it."""
+
+
+def as_ring(points: Any) -> Ring:
+    """An outline from (x, y) pairs: float64 (N, 2), closing and repeated points dropped.
+
+    Raises LabelsError for less than 3 points, for other than pairs of numbers, and for NaN, infinite or absurd coordinates.
+    """
+    ring = _points(points)
+    if len(ring) < 3:
+        raise LabelsError(f"it has {len(ring)} different points, an outline needs 3")
+    return ring
+
+
+def as_rings(outlines: Iterable[Any]) -> tuple[Ring, ...]:
+    """The same for the outlines of one shape; those of less than 3 points enclose nothing and go, but one must be left."""
+    rings = [_points(points) for points in outlines]
+    left = tuple(r for r in rings if len(r) >= 3)
+    if not left:
+        raise LabelsError(f"it has {max((len(r) for r in rings), default=0)} different points, an outline needs 3")
+    return left
+
+
+def _points(points: Any) -> Ring:
+    try:
+        ring = np.asarray(points, np.float64)
+    except (ValueError, TypeError, OverflowError):
+        raise LabelsError("its coordinates are not pairs of numbers") from None
+    if not ring.size:
+        return np.zeros((0, 2))
+    if ring.ndim != 2 or ring.shape[1] < 2:
+        raise LabelsError("its coordinates are not pairs of numbers")
+    ring = ring[:, :2]
+    if not (np.abs(ring) <= FARTHEST).all():  # NaN fails too
+        raise LabelsError("it has coordinates that are not finite or beyond any image")
+    return np.ascontiguousarray(ring[(ring != np.roll(ring, -1, axis=0)).any(axis=1)])
+
+
+def as_colour(value: Any) -> tuple[int, int, int] | None:
+    """RGB from a list of 3 or 4 numbers, from the bits of a whole number, or from "#rrggbb"; None for anything else."""
+    if isinstance(value, str) and len(value) == 7 and value[0] == "#":
+        try:
+            value = int(value[1:], 16)
+        except ValueError:
+            return None
+    if isinstance(value, int) and not isinstance(value, bool):
+        return (value >> 16) & 255, (value >> 8) & 255, value & 255
+    if isinstance(value, list) and len(value) in (3, 4) and all(isinstance(v, int) and 0 <= v <= 255 for v in value):
+        return value[0], value[1], value[2]
+    return None
+
+
+def object_ids(shapes: Sequence[Shape]) -> list[int]:
+    """Numbers from 1 in order of appearance: one a shape, the same for shapes of one class and group."""
+    known: dict[tuple[str, int], int] = {}
+    ids = []
+    count = 0
+    for shape in shapes:
+        key = None if shape.group is None else (shape.name, shape.group)
+        if key is not None and key in known:
+            ids.append(known[key])
+            continue
+        count += 1
+        ids.append(count)
+        if key is not None:
+            known[key] = count
+    return ids
+
+
+def on_plane(shapes: Iterable[Shape], z: int | None = None, time: int | None = None) -> list[Shape]:
+    """The shapes of one plane and time point; those that name no plane or time are on every one. None = any."""
+    return [s for s in shapes if (z is None or s.z in (None, z)) and (time is None or s.time in (None, time))]
+
+
+def without_numbers(shapes: Iterable[Shape]) -> list[Shape]:
+    """With numbers at the end of class names dropped, for people who name each outline: "cell 1", "cell_02" → "cell".
+
+    A number without a space or sign before it stays: "Ki67".
+    """
+    return [replace(s, name=re.sub(r"(?<=.)[ _.#-]+\d+$", "", s.name), title=s.title or s.name) for s in shapes]
