@@ -14,10 +14,11 @@ from biomask.data.synthetic import phase_contrast_cells
 from biomask.io.files import write_picture
 
 README = Path(__file__).parents[1] / "README.md"
+PAGES = sorted((README.parent / "docs").glob("*.md"))
 
 
-def blocks(language: str) -> list[str]:
-    return re.findall(rf"^```{language}\n(.*?)^```", README.read_text(encoding="utf-8"), re.MULTILINE | re.DOTALL)
+def blocks(language: str, page: Path = README) -> list[str]:
+    return re.findall(rf"^```{language}\n(.*?)^```", page.read_text(encoding="utf-8"), re.MULTILINE | re.DOTALL)
 
 
 @pytest.fixture
@@ -33,20 +34,31 @@ def folder(tmp_path, monkeypatch) -> Path:
     return tmp_path
 
 
-def commands() -> list[list[str]]:
-    lines = [line.split("  #")[0] for block in blocks("") for line in block.splitlines()]
+def commands(page: Path = README) -> list[list[str]]:
+    lines = [line.split("  #")[0] for block in blocks("", page) for line in block.splitlines()]
     return [shlex.split(line) for line in lines if line.startswith("biomask ")]
 
 
 @pytest.mark.slow
 def test_the_commands_work_in_the_order_given(folder):
-    assert [c[1] for c in commands()] == ["train", "predict", "evaluate"]
-    for command in commands():
+    assert [c[1] for c in commands()] == ["check", "train", "predict", "evaluate"]
+    run_all(commands())
+    assert (folder / "report.html").is_file()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("page", PAGES, ids=lambda p: p.stem)
+def test_the_commands_of_the_pages_work(folder, page):
+    assert commands(page)
+    run_all(commands(page))
+
+
+def run_all(given: list[list[str]]) -> None:
+    for command in given:
         short = ["0.02" if before == "--minutes" else word for before, word in zip(["", *command], command, strict=False)]
         run = subprocess.run([sys.executable, "-m", "biomask", *short[1:]], capture_output=True, text=True, check=False,
                              env=os.environ | {"OMP_NUM_THREADS": "1"})
-        assert run.returncode == 0, (command, run.stderr)
-    assert (folder / "report.html").is_file()
+        assert run.returncode == 0, (command, run.stdout, run.stderr)
 
 
 @pytest.mark.slow

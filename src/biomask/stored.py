@@ -34,8 +34,7 @@ def suffix_of(path: Path) -> str:
     >>> suffix_of(Path("brain.NII.gz")), suffix_of(Path("a.b.png")), suffix_of(Path("README"))
     ('.nii.gz', '.png', '')
     """
-    name = path.name.lower()
-    return next((s for s in DOUBLE_SUFFIXES if name.endswith(s) and len(name) > len(s)), path.suffix.lower())
+    return _double_suffix(path) or path.suffix.lower()
 
 
 def stem_of(path: Path) -> str:
@@ -44,7 +43,13 @@ def stem_of(path: Path) -> str:
     >>> stem_of(Path("brain.NII.gz")), stem_of(Path("a.b.png"))
     ('brain', 'a.b')
     """
-    return path.name[: len(path.name) - len(suffix_of(path))]
+    double = _double_suffix(path)
+    return path.name[: -len(double)] if double else path.stem
+
+
+def _double_suffix(path: Path) -> str:
+    name = path.name.lower()
+    return next((s for s in DOUBLE_SUFFIXES if name.endswith(s) and len(name) > len(s)), "")
 
 #: Words for `--channels` beside names and numbers.
 GREY, RGB = "grey", "rgb"

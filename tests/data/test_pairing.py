@@ -1,135 +1,115 @@
-"""Images and masks are matched by path without suffix, and whatever does not match is named."""
+"""What two listings have in common: files by their stem, parts by their folder, and every name that lacks a partner."""
 
 from pathlib import Path
 
 import pytest
 
-from biomask.data.pairing import IMAGE_FOLDERS, MASK_FOLDERS, find_pairs, index
-from biomask.errors import MissingPathError, PairingError
+from biomask.data.pairing import Layout, Pair, Truth, index, label_files, missing_truth, pair_up, part_of, truth_of, unread_error, where_of
+from biomask.errors import PairingError
+
+FIXTURES = Path(__file__).parents[1] / "fixtures" / "annotations"
 
 
-def touch(folder: Path, *names: str) -> None:
+def touch(folder: Path, *names: str) -> Path:
     for name in names:
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
         (folder / name).write_bytes(b"")
+    return folder
 
 
-def names(folder: Path) -> list[str]:
-    return [pair.name for pair in find_pairs(folder)]
+def paths(*names: str) -> dict[str, Path]:
+    return {name: Path("folder") / f"{name}.png" for name in names}
 
 
-@pytest.mark.parametrize("images", IMAGE_FOLDERS)
-@pytest.mark.parametrize("masks", MASK_FOLDERS)
-def test_pairs_whatever_the_suffixes(tmp_path, images, masks):
-    touch(tmp_path, f"{images}/a.png", f"{images}/b.ome.tif", f"{images}/c.tiff", f"{masks}/a.tif", f"{masks}/b.png",
-          f"{masks}/c.ome.tiff", "notes.txt", f"{images}/.DS_Store", f"{images}/._a.png", f"{masks}/Thumbs.db")
-    pairs = find_pairs(tmp_path)
-    assert [(p.name, p.image.name, p.labels.name) for p in pairs] == [
-        ("a", "a.png", "a.tif"), ("b", "b.ome.tif", "b.png"), ("c", "c.tiff", "c.ome.tiff")]
+class TestIndex:
+    def test_in_name_order(self, tmp_path):
+        assert list(index(touch(tmp_path, "c.png", "a.tif", "b/x.png"))) == ["a", "b/x", "c"]
+
+    def test_endings_of_two_parts(self, tmp_path):
+        assert list(index(touch(tmp_path, "a.ome.tif", "b.nii.gz", "c.d.png", "E.OME.TIFF"))) == ["E", "a", "b", "c.d"]
+
+    @pytest.mark.parametrize("twins", [("a.png", "a.tif"), ("a.tif", "a.tiff"), ("a.tif", "a.ome.tif"), ("sub/a.png", "sub/a.TIF")])
+    def test_two_files_of_one_name_are_refused(self, tmp_path, twins):
+        with pytest.raises(PairingError, match="same name but for the suffix") as caught:
+            index(touch(tmp_path, *twins))
+        for name in twins:
+            assert Path(name).name in str(caught.value)
+
+    def test_masks_and_annotations_together(self, tmp_path):
+        touch(tmp_path, "a.png", "notes.json")
+        (tmp_path / "b.zip").write_bytes((FIXTURES / "imagej" / "RoiSet.zip").read_bytes())
+        (tmp_path / "c.csv").write_text("name,area\n")
+        assert list(label_files(tmp_path)) == ["a", "b"]
+        assert [truth_of(p).form for p in label_files(tmp_path).values()] == ["mask", "shapes"]
 
 
-def test_nested_folders_are_part_of_the_name(tmp_path):
-    touch(tmp_path, "images/day 1/a.png", "images/day 2/a.png", "masks/day 1/a.tif", "masks/day 2/a.tif")
-    assert names(tmp_path) == ["day 1/a", "day 2/a"]
+class TestPairUp:
+    def test_all_that_belongs_together(self):
+        pairs, how, errors = pair_up(paths("a", "b"), paths("a_mask", "b_mask"), labels_in=Path("folder"))
+        assert [(p.name, p.truth.files[0].stem) for p in pairs] == [("a", "a_mask"), ("b", "b_mask")]
+        assert "_mask" in how
+        assert errors == []
+
+    def test_what_is_over_is_named_with_the_nearest_free_name(self):
+        images, labels = paths("cell_01", "cell_02"), paths("cell_02", "cell_1")
+        pairs, _, (error,) = pair_up(images, labels, labels_in=Path("folder"))
+        assert [p.truth is not None for p in pairs] == [False, True]
+        assert "1 of 2 label files" in error.what
+        assert "cell_1.png (nearest: cell_01.png)" in error.what
+        assert "cell_02" not in error.what
+        assert error.fix
+
+    def test_nothing(self):
+        assert pair_up({}, {}, labels_in=Path())[0] == []
 
 
-def test_the_same_name_in_another_folder_is_no_partner(tmp_path):
-    touch(tmp_path, "images/day 1/a.png", "masks/day 2/a.png")
-    with pytest.raises(PairingError) as caught:
-        find_pairs(tmp_path)
-    assert "day 1" in str(caught.value)
-    assert "day 2" in str(caught.value)
+@pytest.mark.parametrize(("name", "part"), [
+    ("train", "train"), ("Training", "train"), ("train2017", "train"), ("TRN", "train"), ("train_1", "train"), ("val", "validation"),
+    ("valid", "validation"), ("dev", "validation"), ("test-2", "test"), ("testing", "test"), ("trained", None), ("tests", None),
+    ("contest", None), ("2017", None), ("", None), ("a train", None)])
+def test_parts(name, part):
+    assert part_of(name) == part
 
 
-def test_every_mismatch_is_named_with_the_nearest_name(tmp_path):
-    """The nearest is one that lacks a partner too: cell_02 has its own."""
-    touch(tmp_path, "images/cell_01.png", "images/cell_02.png", "images/other.png", "masks/cell_01_mask.png",
-          "masks/cell_02.png", "masks/zzz.png")
-    with pytest.raises(PairingError) as caught:
-        find_pairs(tmp_path)
-    text = str(caught.value)
-    assert "4 of 6 files" in text
-    assert "nearest: cell_01_mask.png" in text
-    assert "nearest: cell_01.png" in text
-    for name in ("other.png", "zzz.png"):
-        assert name in text
-    assert "cell_02.png: not" not in text
+class TestUnlabelled:
+    def layout(self, tmp_path: Path, *pairs: Pair) -> Layout:
+        return Layout(tmp_path, "", pairs)
+
+    def test_an_image_among_labelled_ones(self, tmp_path):
+        truth = Truth("mask", (tmp_path / "masks" / "a.png",))
+        layout = self.layout(tmp_path, Pair("a", tmp_path / "a.png", truth), Pair("b", tmp_path / "b.png", None))
+        assert [p.name for p in layout.unlabelled] == ["b"]
+        error = missing_truth(layout)
+        assert "1 of 2 images have no labels" in error.what
+        assert "b.png" in error.what
+        assert "--unlabelled ignore" in error.fix
+        assert "--unlabelled background" in error.fix
+
+    def test_a_part_that_has_none_is_for_prediction(self, tmp_path):
+        truth = Truth("mask", (tmp_path / "a.png",))
+        layout = self.layout(tmp_path, Pair("a", tmp_path / "a.png", truth, part="train"), Pair("b", tmp_path / "b.png", None, part="test"))
+        assert layout.unlabelled == ()
+        assert missing_truth(layout) is None
+
+    def test_images_of_one_name_in_two_folders_are_told_apart(self, tmp_path):
+        touch(tmp_path, "images/1/a.png", "images/2/a.png", "images/3/a.png", "masks/3/a.png", "masks/4/a.png")
+        pairs, _, errors = pair_up(index(tmp_path / "images"), index(tmp_path / "masks"), labels_in=tmp_path / "masks")
+        error = missing_truth(Layout(tmp_path, "", tuple(pairs), problems=tuple(errors)))
+        assert "1/a.png" in error.what
+        assert "2/a.png" in error.what
+        assert "4/a.png" in error.what
+        assert "3/a.png" not in error.what
 
 
-def test_a_name_in_another_case_is_not_a_partner_but_the_nearest(tmp_path):
-    touch(tmp_path, "images/Cell.png", "masks/cell.png")
-    if (tmp_path / "masks" / "CELL.PNG").exists():
-        pytest.skip("this disk does not tell capital letters apart")
-    with pytest.raises(PairingError, match=r"Cell\.png.*nearest: cell\.png"):
-        find_pairs(tmp_path)
+def test_where_a_message_points():
+    mask = Pair("a", Path("a.png"), Truth("mask", (Path("m.png"),)))
+    objects = Pair("a", Path("a.png"), Truth("objects", (Path("d/1.png"), Path("d/2.png")), folder=Path("d")))
+    assert [where_of(p) for p in (mask, objects, Pair("a", Path("a.png"), None))] == [Path("m.png"), Path("d"), Path("a.png")]
 
 
-def test_suffixes_in_capitals(tmp_path):
-    touch(tmp_path, "images/a.PNG", "masks/a.TIF")
-    assert names(tmp_path) == ["a"]
-
-
-def test_hundreds_of_mismatches_are_counted_and_the_first_shown(tmp_path):
-    touch(tmp_path, *(f"images/{i:03d}.png" for i in range(100)), "masks/other.png")
-    with pytest.raises(PairingError) as caught:
-        find_pairs(tmp_path)
-    assert "101 of 101" in str(caught.value)
-    assert "… and 81 more" in str(caught.value)
-    assert len(str(caught.value).splitlines()) < 30
-
-
-@pytest.mark.parametrize("twins", [("a.png", "a.tif"), ("a.tif", "a.tiff"), ("a.tif", "a.ome.tif"), ("sub/a.png", "sub/a.TIF")])
-@pytest.mark.parametrize("side", ["images", "masks"])
-def test_two_files_of_one_name_are_refused(tmp_path, side, twins):
-    touch(tmp_path, *(f"{side}/{name}" for name in twins), "images/b.png", "masks/b.png")
-    with pytest.raises(PairingError) as caught:
-        find_pairs(tmp_path)
-    for name in twins:
-        assert Path(name).name in str(caught.value)
-
-
-@pytest.mark.parametrize("missing", ["images", "masks"])
-def test_a_missing_folder_is_named(tmp_path, missing):
-    touch(tmp_path, "images/a.png", "masks/a.png")
-    (tmp_path / missing / "a.png").unlink()
-    (tmp_path / missing).rmdir()
-    with pytest.raises(PairingError, match=missing):
-        find_pairs(tmp_path)
-
-
-def test_no_images_at_all(tmp_path):
-    (tmp_path / "images").mkdir()
-    (tmp_path / "masks").mkdir()
-    with pytest.raises(PairingError, match="holds no images"):
-        find_pairs(tmp_path)
-
-
-def test_images_in_a_format_that_is_not_read_are_named(tmp_path):
-    """Nothing is skipped silently: one unread photograph among the images is an error, not one image less."""
-    touch(tmp_path, "images/a.png", "images/b.jpg", "masks/a.png", "masks/b.jpg")
-    with pytest.raises(PairingError, match=r"b\.jpg"):
-        find_pairs(tmp_path)
-
-
-def test_two_folders_of_masks_are_a_question(tmp_path):
-    touch(tmp_path, "images/a.png", "masks/a.png", "labels/a.png")
-    with pytest.raises(PairingError) as caught:
-        find_pairs(tmp_path)
-    assert "masks" in str(caught.value)
-    assert "labels" in str(caught.value)
-
-
-def test_a_missing_data_folder(tmp_path):
-    with pytest.raises(MissingPathError):
-        find_pairs(tmp_path / "no")
-
-
-def test_a_file_as_data_folder(tmp_path):
-    touch(tmp_path, "a.png")
-    with pytest.raises(PairingError, match=r"a\.png"):
-        find_pairs(tmp_path / "a.png")
-
-
-def test_index_is_in_name_order(tmp_path):
-    touch(tmp_path, "c.png", "a.tif", "b/x.png")
-    assert list(index(tmp_path)) == ["a", "b/x", "c"]
+def test_formats_that_are_not_read_are_named_with_the_way(tmp_path):
+    (error,) = unread_error(touch(tmp_path, "a.png", "b.czi", "sub/c.czi", "notes.txt", "results.xlsx", ".d.czi"))
+    assert "2 file(s)" in error.what
+    assert "b.czi" in error.what
+    assert "sub/c.czi" in error.what
+    assert unread_error(touch(tmp_path / "fine", "a.png")) == []

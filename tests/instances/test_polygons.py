@@ -68,16 +68,18 @@ def test_like_scikit_image_and_shapely(seed: int, count: int) -> None:
         np.testing.assert_array_equal(drawn, shapely.contains_xy(simple, x, y))
 
 
-@given(st.integers(0, 2**31), st.integers(0, 16), st.integers(3, 9))
+@given(st.integers(0, 2**31), st.integers(0, 15), st.integers(3, 9))
 @settings(max_examples=40, deadline=None)
 def test_neighbours_share_an_edge_without_gap_or_overlap(seed: int, x: int, spokes: int) -> None:
     """A square cut into slices around a point: corners and points at pixel centres too."""
     rng = np.random.default_rng(seed)
     middle = np.array([x + 0.5, rng.integers(0, 32) / 2])
     around = np.concatenate([np.stack([np.arange(17), np.zeros(17)], 1), np.stack([np.full(16, 16), np.arange(1, 17)], 1),
-                             np.stack([np.arange(15, -1, -1), np.full(16, 16)], 1), np.stack([np.zeros(15), np.arange(15, 0, -1)], 1)])
+                             np.stack([np.arange(15, -1, -1), np.full(16, 16)], 1),
+                             np.stack([np.zeros(15), np.arange(15, 0, -1)], 1)])
     cuts = np.sort(rng.choice(len(around), spokes, replace=False))
-    slices = [shape(np.concatenate([np.roll(around, -cuts[i], axis=0)[: (cuts[(i + 1) % spokes] - cuts[i]) % len(around) + 1], [middle]]))
+    slices = [shape(np.concatenate([np.roll(around, -cuts[i], axis=0)[: (cuts[(i + 1) % spokes] - cuts[i]) % len(around) + 1],
+                                    [middle]]))
               for i in range(spokes)]
     drawn = rasterise(slices, (16, 16))
     assert (drawn.array > 0).all()

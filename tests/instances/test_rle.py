@@ -11,7 +11,8 @@ from hypothesis.extra import numpy as hnp
 from biomask.errors import LabelsError
 from biomask.instances.rle import decode_counts, decode_crop, encode_counts, pack, unpack
 
-MASKS = hnp.arrays(bool, hnp.array_shapes(min_dims=2, max_dims=2, min_side=1, max_side=40), elements=st.booleans(), fill=st.booleans())
+MASKS = hnp.arrays(bool, hnp.array_shapes(min_dims=2, max_dims=2, min_side=1, max_side=40), elements=st.booleans(),
+                   fill=st.booleans())
 
 
 @given(MASKS)
@@ -62,7 +63,8 @@ def test_text_that_is_none(text: str) -> None:
 
 
 @pytest.mark.parametrize(("counts", "reason"), [
-    ([3, 4], "add up to the 3 x 4"), ([20, -8], "add up"), ([2**62, 2**62, 2**62], "add up"), ([6.5, 5.5], "whole"), (["a"], "whole"),
+    ([3, 4], "add up to the 3 x 4"), ([20, -8], "add up"), ([2**62, 2**62, 2**62], "add up"), ([6.5, 5.5], "whole"),
+    (["a"], "whole"),
     ([[12]], "whole"), ([], "whole"), (None, "whole"), ([10**40], "whole"), ([[1], [1, 2]], "whole"),
 ])
 def test_counts_that_are_none(counts: object, reason: str) -> None:

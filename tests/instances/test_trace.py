@@ -13,7 +13,8 @@ from biomask.instances import objects_of, outlines, parts_of, rasterise
 from biomask.instances.polygons import ring_area
 from biomask.labels import Legend
 
-LABELS = hnp.arrays(np.int32, hnp.array_shapes(min_dims=2, max_dims=2, min_side=1, max_side=9), elements=st.sampled_from([0, 0, 1, 2, 70_000]))
+LABELS = hnp.arrays(np.int32, hnp.array_shapes(min_dims=2, max_dims=2, min_side=1, max_side=9),
+                    elements=st.sampled_from([0, 0, 1, 2, 70_000]))
 
 
 @given(LABELS)

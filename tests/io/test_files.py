@@ -22,6 +22,7 @@ from biomask.io import (
     list_images,
     read_image,
     read_label_values,
+    read_labels_raw,
     relative_stem,
     write_mask,
     write_picture,
@@ -29,6 +30,7 @@ from biomask.io import (
 )
 from biomask.io.files import write_text
 from biomask.labels import PALETTE, Legend
+from biomask.stored import Plane, Selection
 
 GREY = np.arange(48, dtype=np.uint8).reshape(6, 8)
 COLOUR = np.stack([GREY, GREY * 2, 255 - GREY])
@@ -361,10 +363,53 @@ class TestLabelValues:
         with pytest.raises(ReadError, match="fractions or NaN"):
             read_label_values(tmp_path / "a.tif")
 
+    def test_other_planes_and_axes_are_selected_as_of_images(self, tmp_path):
+        """Channels and the brightest plane are left out: labels have none."""
+        volume = np.stack([GREY % 3, GREY % 4])
+        tifffile.imwrite(tmp_path / "a.tif", volume, photometric="minisblack", metadata=None)
+        for read in (read_label_values, lambda *given: read_labels_raw(*given)[0]):
+            assert np.array_equal(read(tmp_path / "a.tif", Selection(axes="ZYX")).array[0], volume)
+            assert np.array_equal(read(tmp_path / "a.tif", Selection(z=1, channels=("DAPI",))).array[0], volume[1])
+            assert np.array_equal(read(tmp_path / "a.tif", Selection(z="each"), Plane(z=1)).array[0], volume[1])
+            assert read(tmp_path / "a.tif", Selection(z="each"), Plane(z=1)).name == "a_z001"
+
     def test_a_palette_tiff_keeps_its_indices(self, tmp_path):
         colours = np.random.default_rng(0).integers(0, 65535, (3, 256)).astype(np.uint16)
         tifffile.imwrite(tmp_path / "a.tif", GREY % 3, photometric="palette", colormap=colours)
         assert np.array_equal(read_label_values(tmp_path / "a.tif").array[0], GREY % 3)
+
+
+class TestLabelsRaw:
+    def test_colours_are_no_error(self, tmp_path):
+        write_picture(tmp_path / "a.png", COLOUR)
+        image, palette = read_labels_raw(tmp_path / "a.png")
+        assert np.array_equal(image.array, COLOUR)
+        assert palette is None
+
+    def test_equal_colours_are_left_to_the_caller(self, tmp_path):
+        write_picture(tmp_path / "a.png", np.stack([GREY] * 3))
+        assert read_labels_raw(tmp_path / "a.png")[0].channels == 3
+
+    def test_a_palette_is_given_with_its_indices(self, palette_file):
+        image, palette = read_labels_raw(palette_file)
+        assert np.array_equal(image.array[0], GREY % 3)
+        assert palette[:3].tolist() == [[0, 0, 0], [255, 0, 0], [0, 0, 255]]
+
+    @pytest.mark.parametrize(("values", "dtype"), [([0, 7, -3], np.int32), ([0, 2**31 - 64], np.int32), ([0, 2**40], np.int64)])
+    @pytest.mark.parametrize("stored", [np.float32, np.float64])
+    def test_whole_numbers_become_integers(self, tmp_path, values, dtype, stored):
+        array = np.array([values], stored)
+        tifffile.imwrite(tmp_path / "a.tif", array)
+        image, _ = read_labels_raw(tmp_path / "a.tif")
+        assert image.array.dtype == (np.int64 if array.max() >= 2**31 else dtype)
+        assert np.array_equal(image.array[0], array)
+
+    @pytest.mark.parametrize("value", [0.5, np.nan, np.inf, 1e30])
+    def test_fractions_and_nan_are_left_as_they_are(self, tmp_path, value):
+        tifffile.imwrite(tmp_path / "a.tif", np.array([[0, value]], np.float32))
+        image, palette = read_labels_raw(tmp_path / "a.tif")
+        assert (image.array.dtype, palette) == (np.float32, None)
+        assert np.array_equal(image.array[0], np.array([[0, value]], np.float32), equal_nan=True)
 
 
 class TestWriteMask:

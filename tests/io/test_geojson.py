@@ -80,7 +80,8 @@ def test_ways_to_hold_a_feature(tmp_path: Path, wrap: Any) -> None:
 @pytest.mark.parametrize(("properties", "name", "colour"), [
     ({"classification": "Tumor"}, "Tumor", None), ({"classification": {"name": "A", "color": [1, 2, 3, 255]}}, "A", (1, 2, 3)),
     ({"classification": {"name": "A"}, "color": -16776961}, "A", (0, 0, 255)), ({"classification": {}}, "", None),
-    ({"classification": None, "color": [1, 2]}, "", None), ({"classification": {"names": ["A", "B"]}}, "A: B", None), ({}, "", None),
+    ({"classification": None, "color": [1, 2]}, "", None), ({"classification": {"names": ["A", "B"]}}, "A: B", None),
+    ({}, "", None),
 ])
 def test_classes_and_colours(tmp_path: Path, properties: Any, name: str, colour: Any) -> None:
     (shape,) = read_geojson(saved(tmp_path / "a.json", [feature(polygon(SQUARE), **properties)])).shapes
@@ -110,7 +111,8 @@ def test_a_hole_without_an_area_takes_nothing_away(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(("text", "reason"), [
-    ("", "damaged or not JSON"), ("{", "damaged or not JSON"), ('{"type": "Feature"', "damaged"), ("[1, 2]", "something else than GeoJSON"),
+    ("", "damaged or not JSON"), ("{", "damaged or not JSON"), ('{"type": "Feature"', "damaged"),
+    ("[1, 2]", "something else than GeoJSON"),
     ('{"a": 1}', "not GeoJSON"), ('"text"', "not GeoJSON"), ('{"type": "FeatureCollection"}', "not GeoJSON"),
     ("[" * 100_000, "too deep|damaged"), ('{"a":' * 100_000, "too deep|damaged"), ("[" + "9" * 10_000 + "]", "number too long"),
     ('[{"a": 1}]', "something else"), ("\x00", "damaged or not JSON"),
@@ -162,7 +164,8 @@ def test_written_form_is_what_qupath_reads(tmp_path: Path) -> None:
     content = json.loads((tmp_path / "a.geojson").read_text("utf-8"))
     assert content["type"] == "FeatureCollection"
     first, second, third = content["features"]
-    assert first["properties"] == {"objectType": "annotation", "classification": {"names": ["Tumor", "Positive"], "color": [1, 2, 3]}}
+    assert first["properties"] == {"objectType": "annotation",
+                                   "classification": {"names": ["Tumor", "Positive"], "color": [1, 2, 3]}}
     assert second["properties"]["classification"]["name"] == "ignore*"
     assert len(second["properties"]["classification"]["color"]) == 3, "QuPath refuses a class without a colour"
     assert third["geometry"]["plane"] == {"c": -1, "z": 2, "t": 0}

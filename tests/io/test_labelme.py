@@ -64,7 +64,8 @@ def test_shapes_of_one_label_and_group_are_one_object() -> None:
 
 
 def test_types_with_an_area(tmp_path: Path) -> None:
-    read = read_labelme(saved(tmp_path / "a.json", shape(TRIANGLE), shape([[8, 9], [2, 3]], "rectangle"), shape([[5, 5], [5, 9]], "circle"),
+    read = read_labelme(saved(tmp_path / "a.json", shape(TRIANGLE), shape([[8, 9], [2, 3]], "rectangle"),
+                              shape([[5, 5], [5, 9]], "circle"),
                               shape([[5, 1], [9, 5], [5, 9], [1, 5]], "oriented_rectangle"),
                               shape([[1.6, 2.4], [4, 4]], "mask", mask=png([[0, 255, 0], [255, 255, 255]])),
                               {"label": "old", "points": TRIANGLE}))
@@ -76,14 +77,19 @@ def test_types_with_an_area(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(("entry", "reason"), [
     (shape(TRIANGLE[:2]), "2 different points"), (shape([[1, 1]], "point"), "a point"), (shape(TRIANGLE, "linestrip"), "a line"),
-    (shape(TRIANGLE, "points"), "points"), (shape(TRIANGLE, "star"), "'star' is not known"), (shape(TRIANGLE, "rectangle"), "has 2 points"),
-    (shape([[1, 1], [1, 5]], "rectangle"), "2 different points"), (shape(None), "pairs of numbers"), (shape([[1, 1], [2]], "circle"), "pairs"),
+    (shape(TRIANGLE, "points"), "points"), (shape(TRIANGLE, "star"), "'star' is not known"),
+    (shape(TRIANGLE, "rectangle"), "has 2 points"),
+    (shape([[1, 1], [1, 5]], "rectangle"), "2 different points"), (shape(None), "pairs of numbers"),
+    (shape([[1, 1], [2]], "circle"), "pairs"),
     (shape([[1, 1], [1, 1]], "circle"), "different points"), (shape([[1, 1], [float("nan"), 1]], "circle"), "not finite"),
     (shape([[1, 1], [float("inf"), 1], [2, 2]]), "not finite"), (shape([[1, 1], [2, 2]], "mask"), "damaged or no PNG"),
-    (shape([[1, 1], [2, 2]], "mask", mask="@@"), "damaged or no PNG"), (shape([[1, 1], [2, 2]], "mask", mask="AAAA"), "damaged or no PNG"),
-    (shape([[1, 1], [2, 2]], "mask", mask=png([[0, 0]])), "an empty mask"), (shape([[1, 1], [2, 2]], "mask", mask=7), "damaged or no PNG"),
+    (shape([[1, 1], [2, 2]], "mask", mask="@@"), "damaged or no PNG"),
+    (shape([[1, 1], [2, 2]], "mask", mask="AAAA"), "damaged or no PNG"),
+    (shape([[1, 1], [2, 2]], "mask", mask=png([[0, 0]])), "an empty mask"),
+    (shape([[1, 1], [2, 2]], "mask", mask=7), "damaged or no PNG"),
     (shape([[1, 1], [2, 2]], "mask", mask=png([[1, 0]], "RGB")), "3 axes"),
-    (shape([[1, 1], [2, 2]], "mask", mask=png(np.ones((40, 40)))[:60]), "damaged or no PNG"), (shape(TRIANGLE, 5), "5 is not known"),
+    (shape([[1, 1], [2, 2]], "mask", mask=png(np.ones((40, 40)))[:60]), "damaged or no PNG"),
+    (shape(TRIANGLE, 5), "5 is not known"),
 ])
 def test_shapes_that_are_left_out(tmp_path: Path, entry: Any, reason: str) -> None:
     read = read_labelme(saved(tmp_path / "a.json", entry, shape(TRIANGLE)))
@@ -122,7 +128,7 @@ def test_name_and_size_of_the_image(tmp_path: Path, more: Any, size: Any, image:
 def test_written_form_is_labelmes(tmp_path: Path) -> None:
     mask = np.ones((9, 9), int)
     mask[2:5, 2:6] = 0
-    mask[7] = 0
+    mask[7:] = 0
     mask[8, :3] = 2
     mask[8, 6:] = 2
     shapes = outlines(mask, names={1: "ring", 2: "two parts"})

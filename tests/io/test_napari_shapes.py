@@ -49,12 +49,14 @@ def test_the_first_of_three_axes_is_depth() -> None:
 
 
 def test_coordinates_count_from_pixel_centres(tmp_path: Path) -> None:
-    (shape,) = read_napari_shapes(saved(tmp_path / "a.csv", *points(0, "rectangle", (-0.5, 0.5), (-0.5, 2.5), (1.5, 2.5), (1.5, 0.5)))).shapes
+    (shape,) = read_napari_shapes(saved(tmp_path / "a.csv",
+                                        *points(0, "rectangle", (-0.5, 0.5), (-0.5, 2.5), (1.5, 2.5), (1.5, 0.5)))).shapes
     assert rasterise([shape], (3, 4)).array.tolist() == [[0, 1, 1, 0], [0, 1, 1, 0], [0, 0, 0, 0]]
 
 
 def test_columns_in_another_order_and_more_of_them(tmp_path: Path) -> None:
-    path = saved(tmp_path / "a.csv", "9,0,ü,0,polygon,0", "9,1,ü,5,polygon,1", '2,2,ü,5,"polygon",2', header="axis-1,vertex-index,class,axis-0,shape-type,index")
+    path = saved(tmp_path / "a.csv", "9,0,ü,0,polygon,0", "9,1,ü,5,polygon,1", '2,2,ü,5,"polygon",2',
+                 header="axis-1,vertex-index,class,axis-0,shape-type,index")
     with pytest.raises(ReadError):
         read_napari_shapes(saved(tmp_path / "b.csv", "1,2,3", header="a,b,c"))
     read = read_napari_shapes(path)
@@ -65,9 +67,12 @@ def test_columns_in_another_order_and_more_of_them(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(("rows", "reason"), [
-    (points(0, "polygon", (1, 1), (2, 2)), "2 different points"), (points(0, "star", (1, 1), (2, 2), (3, 1)), "'star' is not known"),
-    (points(0, "rectangle", (1, 1), (2, 2), (3, 1)), "a rectangle has 4 points"), (points(0, "ellipse", (1, 1)), "an? ellipse has 4 points"),
-    (points(0, "polygon", (1, 1), (float("nan"), 2), (3, 1)), "not finite"), (points(0, "polygon", (1, 1), (float("inf"), 2), (3, 1)), "not finite"),
+    (points(0, "polygon", (1, 1), (2, 2)), "2 different points"),
+    (points(0, "star", (1, 1), (2, 2), (3, 1)), "'star' is not known"),
+    (points(0, "rectangle", (1, 1), (2, 2), (3, 1)), "a rectangle has 4 points"),
+    (points(0, "ellipse", (1, 1)), "an? ellipse has 4 points"),
+    (points(0, "polygon", (1, 1), (float("nan"), 2), (3, 1)), "not finite"),
+    (points(0, "polygon", (1, 1), (float("inf"), 2), (3, 1)), "not finite"),
     (points(0, "polygon", (1, 1), (1e30, 2), (3, 1)), "beyond any image"),
 ])
 def test_shapes_that_are_left_out(tmp_path: Path, rows: list[str], reason: str) -> None:
@@ -81,7 +86,8 @@ def test_shapes_that_are_left_out(tmp_path: Path, rows: list[str], reason: str) 
 
 @pytest.mark.parametrize(("text", "reason"), [
     ("", "has the columns"), ("a,b\n1,2\n", "not those of napari"), (HEADER + ",axis-2,axis-3\n", "2 or 3 axes"),
-    (HEADER + "\n0,polygon,0,1\n", "line 2 is not a point"), (HEADER + "\n0,polygon,0,1,x\n", "line 2"), (HEADER + "\n\n0\n", "line 3"),
+    (HEADER + "\n0,polygon,0,1\n", "line 2 is not a point"), (HEADER + "\n0,polygon,0,1,x\n", "line 2"),
+    (HEADER + "\n\n0\n", "line 3"),
     ("index,axis-0,axis-1\n0,1,2\n", "not those of napari"), (HEADER + '\n"' + "x" * 200_000 + '"\n', "damaged or not a table"),
 ])
 def test_tables_that_are_none(tmp_path: Path, text: str, reason: str) -> None:
@@ -127,7 +133,8 @@ def test_volumes_keep_planes_and_objects(tmp_path: Path) -> None:
     write_napari_csv(tmp_path / "a.csv", Annotations(tuple(outlines(labels))))
     read = read_napari_shapes(tmp_path / "a.csv").shapes
     assert [s.z for s in read] == [1, 2, 3]
-    np.testing.assert_array_equal(rasterise(read, labels.shape).array, np.unique(labels, return_inverse=True)[1].reshape(labels.shape))
+    np.testing.assert_array_equal(rasterise(read, labels.shape).array,
+                                  np.unique(labels, return_inverse=True)[1].reshape(labels.shape))
 
 
 @pytest.mark.parametrize(("shapes", "reason"), [

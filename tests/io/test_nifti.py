@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import gzip
+import subprocess
+import sys
 
 import nibabel
 import numpy as np
@@ -118,6 +120,17 @@ def test_channels_that_the_header_calls_time_have_a_way_out(tmp_path):
         read_image(save(tmp_path / "a.nii", noise((4, 5, 6, 3)), units=("mm", "sec")))
     assert "--axes CZYX" in caught.value.fix
     assert read_image(tmp_path / "a.nii", Selection(axes="CZYX")).channels == 3
+
+
+def test_odd_headers_print_nothing(tmp_path):
+    """nibabel writes its remarks to the screen; in a process of its own, since pytest catches what is logged."""
+    save(tmp_path / "a.nii", noise((4, 5, 6)))
+    raw = bytearray((tmp_path / "a.nii").read_bytes())
+    raw[80:92] = bytes(12)  # no size of a voxel
+    (tmp_path / "a.nii").write_bytes(raw)
+    code = "import sys; from biomask.io import read_image; read_image(sys.argv[1])"
+    done = subprocess.run([sys.executable, "-c", code, str(tmp_path / "a.nii")], capture_output=True, text=True)
+    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
 
 
 def test_nifti_2(tmp_path, opened):

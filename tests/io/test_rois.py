@@ -70,7 +70,8 @@ def test_classes_names_and_colours() -> None:
 
 
 @pytest.mark.parametrize(("name", "expected"), [
-    ("0123-0456", ""), ("0007-0123-0456", ""), ("00123-00456-1", ""), ("17", ""), ("tumour", "tumour"), ("cell 3", "cell 3"), ("3D", "3D"),
+    ("0123-0456", ""), ("0007-0123-0456", ""), ("00123-00456-1", ""), ("17", ""), ("tumour", "tumour"), ("cell 3", "cell 3"),
+    ("3D", "3D"),
 ])
 def test_names_that_are_classes(tmp_path: Path, name: str, expected: str) -> None:
     (shape,) = read_rois(zipped(tmp_path / "a.zip", **{"x.roi": square(name=name)})).shapes
@@ -157,9 +158,11 @@ def test_paths_with_curves(tmp_path: Path) -> None:
     (composite(7, 1, 1), "path is damaged"), (composite(1, 1, 1), "path is damaged"), (composite(0, 1), "path is damaged"),
     (composite(0, 1, 1, 1, np.nan, 5, 1, 5, 9, 4), "not finite"), (composite(np.inf, 1, 1), "path is damaged"),
     (roi_bytes(roitype=0, options=128, left=0, top=0, right=5, bottom=5, n_coordinates=3,
-               integer_coordinates=np.zeros((3, 2), np.int32), subpixel_coordinates=np.full((3, 2), np.nan, np.float32)), "not finite"),
+               integer_coordinates=np.zeros((3, 2), np.int32), subpixel_coordinates=np.full((3, 2), np.nan, np.float32)),
+               "not finite"),
     (roi_bytes(roitype=1, options=128, xd=np.nan, widthd=3.0, heightd=3.0), "not finite"),
-    (roi_bytes(roitype=2, left=0, top=0, right=1, bottom=1, options=128, xd=0.0, yd=0.0, widthd=1e30, heightd=1.0), "beyond any image"),
+    (roi_bytes(roitype=2, left=0, top=0, right=1, bottom=1, options=128, xd=0.0, yd=0.0, widthd=1e30, heightd=1.0),
+     "beyond any image"),
     (roi_bytes(roitype=6), "no selection"), (roi_bytes(roitype=77), "77 is not known"), (square(subtype=4), "an image"),
 ])
 def test_rois_that_are_left_out(tmp_path: Path, data: bytes, reason: str) -> None:
@@ -170,7 +173,8 @@ def test_rois_that_are_left_out(tmp_path: Path, data: bytes, reason: str) -> Non
 
 
 def test_other_files_in_the_zip_are_named(tmp_path: Path) -> None:
-    read = read_rois(zipped(tmp_path / "a.zip", **{"a.roi": square(), "notes.txt": b"x", "__MACOSX/._a.roi": b"x", ".DS_Store": b"x"}))
+    read = read_rois(zipped(tmp_path / "a.zip",
+                            **{"a.roi": square(), "notes.txt": b"x", "__MACOSX/._a.roi": b"x", ".DS_Store": b"x"}))
     assert read.left_out == ("notes.txt (not a ROI)",)
 
 
@@ -201,7 +205,7 @@ def test_damaged_zips(tmp_path: Path) -> None:
         read_rois(zipped(tmp_path / "b.zip", **{"a.txt": b""}))
     with pytest.raises(ReadError, match="bad is damaged or not an ImageJ ROI"):
         read_rois(zipped(tmp_path / "c.zip", **{"bad.roi": b"Iout" + bytes(10)}))
-    with pytest.raises(ReadError, match="cannot be read|Is a directory"):
+    with pytest.raises(ReadError, match="cannot be read"):
         read_rois(tmp_path)
     with pytest.raises(MissingPathError):
         read_rois(tmp_path / "none.zip")
@@ -221,7 +225,7 @@ def test_zip_bombs_are_not_unpacked(tmp_path: Path, monkeypatch: pytest.MonkeyPa
         read_rois(path)
     data = path.read_bytes().replace(struct.pack("<I", 20_000), struct.pack("<I", 90))  # says that it is small
     path.write_bytes(data)
-    with pytest.raises(ReadError, match="unpacks to more than|damaged"):
+    with pytest.raises(ReadError, match=r"unpacks to more than|damaged"):
         read_rois(path)
     monkeypatch.setattr(rois, "MOST_ROIS", 2)
     with pytest.raises(ReadError, match="2 files"):
@@ -246,7 +250,8 @@ def test_written_bytes_are_imagejs_form(tmp_path: Path) -> None:
     write_roi_zip(tmp_path / "a.zip", Annotations((*outlines(np.ones((4, 6), int)), triangle, *outlines(mask, names={1: "ring"}),
                                                    Shape(triangle.rings, "a/b", z=1, time=2, group=5))))
     traced, polygon, ring, last = roiread(tmp_path / "a.zip")
-    assert (traced.roitype, traced.name, (traced.left, traced.top, traced.right, traced.bottom)) == (ROI_TYPE.TRACED, "0002-0003", (0, 0, 6, 4))
+    assert (traced.roitype, traced.name, (traced.left, traced.top, traced.right, traced.bottom)) == (ROI_TYPE.TRACED, "0002-0003",
+                                                                                                     (0, 0, 6, 4))
     assert polygon.roitype == ROI_TYPE.POLYGON
     assert polygon.name == "a/b"
     assert (polygon.position, polygon.stroke_color) == (5, b"\xff\1\2\3")

@@ -17,14 +17,14 @@ from biomask.labels import Legend
 from biomask.stored import Selection
 
 ALL = ("uint8", "uint16", "uint32", "uint64", "int8", "int16", "int32", "int64", "float16", "float32", "float64")
-DTYPES = {".png": ALL[:2], ".bmp": ALL[:1], ".npy": ALL, ".tif": ALL, ".tiff": ALL, ".nii": tuple(d for d in ALL if d != "float16"),
-          ".nii.gz": tuple(d for d in ALL if d != "float16")}
+NIFTI = tuple(d for d in ALL if d != "float16")
+DTYPES = {".png": ALL[:2], ".bmp": ALL[:1], ".npy": ALL, ".tif": ALL, ".tiff": ALL, ".nii": NIFTI, ".nii.gz": NIFTI}
 SPACED = (".tif", ".tiff", ".nii", ".nii.gz")
 VOLUMES = (".npy", *SPACED)
 NAMED = (".tif", ".tiff")
 
 #: What a person calls a channel; XML and JSON have a say in it.
-NAMES = st.text(st.characters(codec="utf-8", exclude_categories=("Cc", "Cs", "Co", "Cn", "Zl", "Zp", "Zs")), min_size=1, max_size=12)
+NAMES = st.text(st.characters(codec="utf-8", exclude_categories=("Cc", "Cs", "Co", "Cn")), min_size=1, max_size=12)
 
 
 @st.composite
@@ -99,7 +99,8 @@ def test_formats_that_are_written_are_read():
 
 @pytest.mark.parametrize(("suffix", "dtype", "shape", "axes"), [
     (".png", "f4", (1, 4, 5), "cyx"), (".png", "u4", (1, 4, 5), "cyx"), (".png", "u1", (2, 4, 5), "cyx"),
-    (".png", "u1", (4, 4, 5), "cyx"), (".png", "u1", (1, 3, 4, 5), "czyx"), (".bmp", "u2", (1, 4, 5), "cyx"), (".nii.gz", "f2", (1, 4, 5), "cyx"),
+    (".png", "u1", (4, 4, 5), "cyx"), (".png", "u1", (1, 3, 4, 5), "czyx"), (".bmp", "u2", (1, 4, 5), "cyx"),
+    (".nii.gz", "f2", (1, 4, 5), "cyx"),
     (".npz", "u1", (1, 4, 5), "cyx"), ("", "u1", (1, 4, 5), "cyx")])
 def test_what_a_format_cannot_hold_is_refused_with_one_that_can(tmp_path, suffix, dtype, shape, axes):
     image = Image(np.zeros(shape, dtype), axes, "a", dict.fromkeys(axes[1:], 1.0))

@@ -92,7 +92,9 @@ def check(folder: str | Path, settings: DataSettings | None = None, *, masks: st
         matches = find_matches([i.extra.signature for i in good]) if good else []
         bar.update(1.0)
     own, reason = groups_for([i.pair for i in good], found.settings.groups, lambda: matches) if good else ([], "")
-    problems = [*_errors(found), *all_problems(good, found.encoding, _without_films(matches, good))]
+    problems = _errors(found)
+    broken = {name for p in problems for name in p.names}
+    problems += all_problems(good, found.encoding, _without_films(matches, good), broken)
     problems.sort(key=lambda p: LEVELS.index(p.level))
     return Checked(found, tuple(problems), tuple(own), reason, tuple(_verdict(found, own, reason)))
 

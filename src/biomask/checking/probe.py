@@ -86,5 +86,6 @@ def _edge(ids: npt.NDArray[np.int32]) -> npt.NDArray[np.bool_]:
 def _jpeg(rgb: npt.NDArray[np.uint8]) -> bytes:
     import imagecodecs
 
-    found: Any = imagecodecs.jpeg_encode(np.ascontiguousarray(np.moveaxis(rgb, 0, -1)), level=80)
+    # A copy, since "contiguous" keeps odd strides of one pixel.
+    found: Any = imagecodecs.jpeg_encode(np.moveaxis(rgb, 0, -1).copy(), level=80)
     return bytes(found)

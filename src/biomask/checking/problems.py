@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Sequence
+from collections.abc import Container, Sequence
 from dataclasses import dataclass
 from statistics import median
 from typing import Literal
@@ -52,9 +52,10 @@ class Problem:
     fix: str = ""
 
 
-def all_problems(good: Sequence[Inspected], encoding: Encoding | None, matches: Sequence[Match]) -> list[Problem]:
-    """Warnings and notes about readable pairs, the gravest first."""
-    labelled = [i for i in good if i.labels]
+def all_problems(good: Sequence[Inspected], encoding: Encoding | None, matches: Sequence[Match],
+                 broken: Container[str] = ()) -> list[Problem]:
+    """Warnings and notes about readable pairs. broken: names of those whose labels are an error anyway."""
+    labelled = [i for i in good if i.labels and i.pair.name not in broken]
     return [*constant_images(good), *saturated_images(good), *odd_spacing(good), *odd_dtypes(good), *duplicates(good, matches),
             *same_labels(labelled), *misplaced_masks(good), *label_notes(labelled), *specks(labelled, encoding),
             *odd_values(labelled, encoding), *missing_classes(labelled, encoding), *little_foreground(labelled, encoding),

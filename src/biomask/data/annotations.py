@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from functools import lru_cache
 from pathlib import Path
 
@@ -10,7 +11,7 @@ from biomask.io import list_images
 from biomask.io.annotations import SHAPE_READERS, sniff
 from biomask.io.coco import CocoFile, read_coco
 from biomask.io.rois import read_overlay
-from biomask.shapes import Annotations
+from biomask.shapes import Annotations, without_numbers
 
 #: Endings of files that may hold annotations.
 ENDINGS = (".roi", ".zip", ".json", ".geojson", ".json.gz", ".geojson.gz", ".csv")
@@ -47,6 +48,10 @@ def read_annotations(path: Path) -> Annotations:
     found = SHAPE_READERS[kind](path)
     if len(found) != 1:
         raise ReadError(f"is about {len(found)} images, not one", where=path, fix="give it with --masks FILE")
+    names = [s.name for s in found[0].shapes if s.name]
+    if kind == "imagej" and len(names) > 1 and len(set(names)) == len(names):
+        # People number their ROIs: a name of its own for each is no class.
+        return replace(found[0], shapes=tuple(without_numbers(found[0].shapes)))
     return found[0]
 
 

@@ -49,7 +49,7 @@ def usual_values(pixels: Mapping[int, int]) -> list[int]:
     >>> usual_values({0: 9000, 1: 300, 2: 40, 128: 20, 253: 30, 254: 200, 255: 5000})
     [0, 255]
     """
-    total, reach = sum(pixels.values()), max(2, (max(pixels) - min(pixels)) // 16)
+    total, reach = sum(pixels.values()), reach_of(pixels)
     peaks: list[int] = []
     for value, n in sorted(pixels.items(), key=lambda item: (-item[1], item[0])):
         if n < total / 200:
@@ -57,6 +57,11 @@ def usual_values(pixels: Mapping[int, int]) -> list[int]:
         if all(abs(value - p) > reach for p in peaks):
             peaks.append(value)
     return sorted(peaks)
+
+
+def reach_of(pixels: Mapping[int, int]) -> int:
+    """How far from a usual value others are taken for its blur: a sixteenth of the range."""
+    return max(2, (max(pixels) - min(pixels)) // 16)
 
 
 def distance(a: int, b: int) -> float:

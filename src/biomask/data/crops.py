@@ -33,8 +33,8 @@ ROUNDING = 2.0**-12
 #: Part of a border's length by which it is slid at least, so that it has left its own structures.
 SLIDE = 1 / 8
 
-#: Impossible pairs (one border turned round) that may pass for each hundred pairs that do: where more pass, the images
-#: look alike all over and the second best partner has to be further behind.
+#: Impossible pairs (one border turned round) that may pass for each pair that does: where more pass, the images look alike
+#: all over, and the second best partner has to be further behind.
 FALSE_SHARE = 0.01
 
 #: A fingerprint in more images than this is a mark printed on all of them, or nothing special.
@@ -57,6 +57,7 @@ def overlaps(signatures: Sequence[Signature]) -> list[Match]:
     """Pairs of images that show one area pixel by pixel: overlapping crops, or one image within the other.
 
     The contrast may have been stretched, but lossy coding, scaling and turning leave too little. Crops along z are not found.
+    Of exact duplicates the first one stands for all.
     """
     first, second, shift = _shared(signatures)
     if not len(first):
@@ -76,9 +77,10 @@ def _shared(signatures: Sequence[Signature]) -> tuple[npt.NDArray[np.int64], npt
     """(n,) images a < b and (n, 2) by how much b's pixels lie further down and right in a, one for each common fingerprint."""
     if not signatures:
         return np.empty(0, np.int64), np.empty(0, np.int64), np.empty((0, 2), np.int64)
-    owners = np.repeat(np.arange(len(signatures)), [len(s.fingerprints) for s in signatures])
-    hashes = np.concatenate([s.fingerprints for s in signatures])
-    places = np.concatenate([s.places for s in signatures]).astype(np.int64)
+    chosen = sorted({s.digest: i for i, s in reversed(list(enumerate(signatures)))}.values())  # one of each set of duplicates
+    owners = np.repeat(chosen, [len(signatures[i].fingerprints) for i in chosen])
+    hashes = np.concatenate([signatures[i].fingerprints for i in chosen])
+    places = np.concatenate([signatures[i].places for i in chosen]).astype(np.int64)
     order = np.argsort(hashes, kind="stable")  # owners stay ascending within one hash
     owners, hashes, places = owners[order], hashes[order], places[order]
     _, inverse, counts = np.unique(hashes, return_inverse=True, return_counts=True)

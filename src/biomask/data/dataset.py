@@ -156,8 +156,9 @@ def open_dataset(folder: str | Path, settings: DataSettings, normalization: Norm
     if encoding is None or not good:
         raise LabelsError("holds no labelled images", where=folder, fix=_advice(Path(folder)))
     if encoding.kind not in TRAINED:
-        raise LabelsError(f"the labels look like {encoding.kind}: {encoding.reason}", where=folder,
-                          fix="if the values are classes, say --labels classes; other kinds are not trained yet")
+        fix = (f"structures are trained one at a time so far: --masks {found.structures[0]}" if found.structures else
+               "if the values are classes, say --labels classes; other kinds are not trained yet")
+        raise LabelsError(f"the labels look like {encoding.kind}: {encoding.reason}", where=folder, fix=fix)
     return Dataset([i.pair for i in good], _facts(good, encoding, found.settings), encoding, found.settings, normalization,
                    cache_bytes=_cache_bytes())
 

@@ -89,12 +89,12 @@ def fit_signature(image: npt.NDArray[Any], ids: npt.NDArray[Any], kind: Literal[
     """What `misfits` needs to know of one pair; None where there is nothing to compare.
 
     image: (C, Y, X) or (C, Z, Y, X), any real dtype; of a volume, the middle one of the slices with labels is looked at.
-    ids: integer (Y, X) or (Z, Y, X); the lowest is background. Nothing to compare: a mask of one value, a constant image,
-    a side below `SMALLEST_SIDE`. Raises SizeError where the two differ in size.
+    ids: integer (Y, X) or (Z, Y, X); the lowest is background. Nothing to compare: a mask of one value, an image that is
+    constant or not finite, a side below `SMALLEST_SIDE`. Raises SizeError where the two differ in size.
     """
     if image.shape[1:] != ids.shape or ids.ndim not in (2, 3):
         raise SizeError(f"image of shape {image.shape} and labels of shape {ids.shape} are not (C, *S) and (*S)")
-    factor = -(-max(ids.shape[-2:]) // WORKING_SIDE)
+    factor = max(1, -(-max(ids.shape[-2:]) // WORKING_SIDE))
     if not ids.size or min(ids.shape[-2:]) // factor < SMALLEST_SIDE:
         return None
     low, high = ids.min(), ids.max()
@@ -130,7 +130,7 @@ def reduced(array: npt.NDArray[Any], factor: int, unlike: Any = None) -> Plane:
     height, width = (n // factor * factor for n in array.shape)
     places = range(0, factor, -(-factor // BLOCK_SAMPLES))
     total = np.zeros((height // factor, width // factor), np.float32)
-    with np.errstate(all="ignore"):  # values beyond float32 become infinite, which `_grey` leaves out
+    with np.errstate(all="ignore"):  # values beyond float32 become infinite, which `_planes` leaves out
         for y in places:
             for x in places:
                 part = array[y:height:factor, x:width:factor]

@@ -6,12 +6,13 @@ Arrangements are tried from the most particular to the plainest; the first that 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
-from biomask.data.annotations import coco_files, coco_images, list_annotations, with_overlays
-from biomask.data.naming import plain, says_mask
+from biomask.data.annotations import coco_files, list_annotations, with_overlays
+from biomask.data.coco_layout import from_coco, images_below
+from biomask.data.naming import normal, plain, says_mask, unmatched_lines
 from biomask.data.pairing import (
     IMAGE_FOLDERS,
     MASK_FOLDERS,
@@ -23,11 +24,14 @@ from biomask.data.pairing import (
     label_files,
     pair_up,
     part_of,
+    truth_of,
     unread_error,
 )
 from biomask.data.split_table import apply_split_table
 from biomask.errors import MissingPathError, PairingError
 from biomask.io import READERS, list_images
+from biomask.io.annotations import sniff
+from biomask.stored import Plane
 
 #: Folders within folders that are searched for a data set.
 DEEPEST = 2
@@ -53,7 +57,7 @@ def find_layout(folder: str | Path, masks: str | Path | None = None) -> Layout:
         if layout.problems:
             raise layout.problems[0]
         raise PairingError("holds no images", where=folder, fix=f"formats read: {', '.join(READERS)}")
-    layout = apply_split_table(layout)
+    layout = apply_split_table(_parts_within(layout))
     return replace(layout, pairs=tuple(sorted(layout.pairs, key=lambda p: p.name)))
 
 
@@ -64,7 +68,8 @@ def _whole(folder: Path) -> Layout:
     if found is None or len(found.labelled) < ENOUGH * len(found.pairs):
         # A few pairs among many images may be one of several data sets below.
         found = _deeper(folder, DEEPEST) or found
-    return found or Layout(folder, "images without labels", _bare(index(folder)), problems=tuple(unread_error(folder)))
+    return found or _unmatched(folder) or Layout(folder, "images without labels", _bare(index(folder)),
+                                                 problems=tuple(unread_error(folder)))
 
 
 def _bare(images: dict[str, Path]) -> tuple[Pair, ...]:
@@ -82,11 +87,28 @@ def _labelled(folder: Path) -> Layout | None:
     return None
 
 
+def _unmatched(folder: Path) -> Layout | None:
+    """Images and labels of which none belong together, so that they are named and masks are not taken for images."""
+    found = [layout for way in (_coco, _parts, _two_folders, _side_by_side) if (layout := way(folder)) is not None and layout.pairs]
+    return next((layout for layout in found if layout.problems or layout.how), None)
+
+
+def _parts_within(layout: Layout) -> Layout:
+    """With the parts that folders below the images are called after, where one of them is for training."""
+    if any(p.part is not None for p in layout.pairs):
+        return layout
+    said = [next((part for name in PurePosixPath(p.name).parts[:-1] if (part := part_of(name)) is not None), None)
+            for p in layout.pairs]
+    if "train" not in said:
+        return layout
+    return replace(layout, pairs=tuple(replace(p, part=part) for p, part in zip(layout.pairs, said, strict=True)))
+
+
 def _deeper(folder: Path, depth: int) -> Layout | None:
     """The only folder below that holds labelled images. Raises PairingError where several do."""
     if depth == 0:
         return None
-    below = [_labelled(sub) or _deeper(sub, depth - 1) for sub in _folders(folder)]
+    below = [_labelled(sub) or _deeper(sub, depth - 1) for sub in _folders(folder) if not _leads_back(sub)]
     found = [layout for layout in below if layout is not None]
     if len(found) > 1:
         names = ", ".join(str(f.root.relative_to(folder)) for f in found[:10])
@@ -101,6 +123,14 @@ def _folders(folder: Path) -> list[Path]:
         return []
 
 
+def _leads_back(folder: Path) -> bool:
+    """Whether a link leads to what lies around it or beside it, which is looked at anyway."""
+    if not folder.is_symlink():
+        return False
+    target, here = folder.resolve(), folder.parent.resolve()
+    return target in (here, *here.parents) or here in target.parents
+
+
 # --masks
 
 
@@ -112,14 +142,29 @@ def _apart(folder: Path, masks: str | Path) -> Layout:
     if challenge is not None:
         return challenge
     place = next((p for p in (folder / masks, Path(masks)) if p.exists()), None)
+    within = [(p, part) for p in _folders(folder) if (part := part_of(p.name)) is not None and (p / masks).is_dir()]
+    if place is None and within:
+        return _joined(folder, [(p, part, _apart(p, masks)) for p, part in within])
     if place is None:
         raise MissingPathError("no such folder of labels", where=masks, fix="--masks FOLDER")
-    if place.is_file():
-        return _from_coco(folder, [place])
     inside = [p for p in _folders(folder) if p.name.casefold() in IMAGE_FOLDERS]
     images = inside[0] if len(inside) == 1 else folder
-    chosen = [p for p in list_images(images) if place.resolve() not in p.resolve().parents]
-    return paired(images, place, folder, index(images, chosen))
+    chosen = [p for p in images_below(images) if place.resolve() not in (p.resolve(), *p.resolve().parents)]
+    if place.is_file():
+        return _with_file(folder, place, index(images, chosen))
+    layout = paired(images, place, folder, index(images, chosen))
+    return replace(layout, root=folder.parent, problems=()) if folder.is_file() else layout
+
+
+def _with_file(folder: Path, file: Path, images: dict[str, Path]) -> Layout:
+    """Images with a COCO file, or the only image with its labels."""
+    if sniff(file) == "coco":
+        return from_coco(folder, [file])
+    if len(images) != 1:
+        raise PairingError(f"{file} is one file of labels, and there are {len(images)} images", where=folder,
+                           fix="--masks FOLDER, or a COCO file")
+    pairs = tuple(Pair(stem, path, truth_of(file)) for stem, path in images.items())
+    return Layout(folder.parent if folder.is_file() else folder, f"one image with {file.name}", pairs)
 
 
 # Two folders
@@ -153,9 +198,19 @@ def _beside_images(images: Path, masks: Sequence[Path], others: Sequence[Path], 
         return paired(images, masks[0], root)
     stems = index(images)
     fitting = [p for p in others if _share(stems, p) >= ENOUGH]
+    if not fitting:
+        return None
+    notes = _rare([p for p in others if p not in fitting], stems)
     if len(fitting) == 1:
-        return paired(images, fitting[0], root, stems)
-    return _structures(stems, fitting, root, f"{images.name}/ and a folder a structure") if fitting else None
+        found = paired(images, fitting[0], root, stems)
+        return replace(found, notes=(*found.notes, *notes))
+    return _structures(stems, fitting, root, f"{images.name}/ and a folder a structure", notes=notes)
+
+
+def _rare(folders: Sequence[Path], stems: dict[str, Path]) -> list[str]:
+    """A line for each folder that has labels of too few images to be taken."""
+    found = [(p.name, _share(stems, p)) for p in folders]
+    return [f"{name}/ has labels of only {share:.0%} of the images and is not used" for name, share in found if share > 0]
 
 
 def _share(stems: dict[str, Path], folder: Path) -> float:
@@ -172,23 +227,37 @@ def paired(images: Path, masks: Path, root: Path, stems: dict[str, Path] | None 
     direct = [p for p in list_images(masks) if p.parent == masks]
     subs = _folders(masks)
     if not direct and subs:
-        objects = {p.name: p for p in subs if p.name in stems and list_images(p)}
-        if len(objects) >= ENOUGH * len(subs):
-            pairs = [Pair(s, p, _objects(objects[s]) if s in objects else None) for s, p in stems.items()]
-            return Layout(root, f"{how}, where a folder holds the objects of an image", tuple(pairs), problems=tuple(problems))
+        full = {normal(p.name): p for p in subs if list_images(p)}
+        objects = {s: p for s, p in full.items() if s in stems}
+        if objects and len(objects) >= ENOUGH * len(full):
+            truths = _objects(objects)
+            what = "objects" if any(t.form == "objects" for t in truths.values()) else "mask"
+            pairs = [Pair(s, p, truths.get(s)) for s, p in stems.items()]
+            return Layout(root, f"{how}, where a folder holds the {what} of an image", tuple(pairs),
+                          problems=(*problems, *_strange_folders(full, stems, masks)))
         fitting = [p for p in subs if _share(stems, p) >= ENOUGH]
         if len(fitting) > 1:
-            return _structures(stems, fitting, root, f"{how}, in it a folder a structure", problems)
+            return _structures(stems, fitting, root, f"{how}, in it a folder a structure", problems,
+                               _rare([p for p in subs if p not in fitting], stems))
     coco = coco_files(masks)
     if coco and not direct:
-        return _from_coco(images, coco, root)
+        return from_coco(images, coco, root)
     pairs, said, over = pair_up(stems, label_files(masks), labels_in=masks)
     notes = (said,) if said != "same names" else ()
     return Layout(root, how, tuple(pairs), notes, (*problems, *over))
 
 
+def _strange_folders(folders: dict[str, Path], stems: dict[str, Path], masks: Path) -> list[PairingError]:
+    """The error that names folders of objects that belong to no image."""
+    over = [s for s in folders if s not in stems]
+    free = [s for s in stems if s not in folders]
+    lines = unmatched_lines(over, free, {s: str(folders[s]) for s in over} | {s: stems[s].name for s in free})
+    return [PairingError(f"{len(over)} of {len(folders)} folders of objects belong to no image:\n  " + "\n  ".join(lines),
+                         where=masks, fix="call each folder like its image, without the suffix")] if over else []
+
+
 def _structures(stems: dict[str, Path], folders: Sequence[Path], root: Path, how: str,
-                problems: Sequence[PairingError] = ()) -> Layout:
+                problems: Sequence[PairingError] = (), notes: Sequence[str] = ()) -> Layout:
     """A folder a structure; an image counts as labelled when all structures are there."""
     found, errors = dict[str, dict[str, Path]](), list(problems)
     for folder in folders:
@@ -205,11 +274,16 @@ def _structures(stems: dict[str, Path], folders: Sequence[Path], root: Path, how
                                        fix="add the missing mask (all 0 where the structure is not there)"))
     whole = {s: Truth("structures", tuple(there[n] for n in names), names) for s, there in found.items()
              if len(there) == len(names)}
-    return Layout(root, f"{how}: {', '.join(names)}", tuple(Pair(s, p, whole.get(s)) for s, p in stems.items()), (), tuple(errors))
+    return Layout(root, f"{how}: {', '.join(names)}", tuple(Pair(s, p, whole.get(s)) for s, p in stems.items()),
+                  tuple(notes), tuple(errors))
 
 
-def _objects(folder: Path) -> Truth:
-    return Truth("objects", tuple(list_images(folder)), folder=folder)
+def _objects(folders: Mapping[str, Path]) -> dict[str, Truth]:
+    """The truth of each image that has a folder: the objects in it, but its mask where every folder holds a single file."""
+    files = {stem: tuple(list_images(folder)) for stem, folder in folders.items()}
+    if all(len(f) < 2 for f in files.values()):
+        return {stem: Truth("mask", f) for stem, f in files.items() if f}
+    return {stem: Truth("objects", f, folder=folders[stem]) for stem, f in files.items()}
 
 
 # Particular arrangements
@@ -220,10 +294,15 @@ def _parts(folder: Path) -> Layout | None:
     parts = [(p, part) for p in _folders(folder) if (part := part_of(p.name)) is not None]
     if not parts:
         return _decathlon(folder)
-    layouts = [(p, part, _labelled(p) or Layout(p, "", _bare(_images_of(p)), problems=tuple(unread_error(p))))
-               for p, part in parts]
-    if not any(layout.labelled for _, _, layout in layouts):
+    layouts = [(p, part, _labelled(p) or _unmatched(p) or _folder_an_image(p)
+                or Layout(p, "", _bare(_images_of(p)), problems=tuple(unread_error(p)))) for p, part in parts]
+    if not any(layout.labelled or layout.problems for _, _, layout in layouts):
         return None
+    return _joined(folder, layouts)
+
+
+def _joined(folder: Path, layouts: Sequence[tuple[Path, Part, Layout]]) -> Layout:
+    """Parts as one layout; names begin with the folder of the part."""
     pairs = [replace(pair, name=f"{p.name}/{pair.name}", part=part) for p, part, layout in layouts for pair in layout.pairs]
     how = "; ".join(f"{p.name}/: {layout.how or 'images without labels'}" for p, _, layout in layouts)
     return Layout(folder, how, tuple(pairs), tuple(f"{p.name}/: {n}" for p, _, layout in layouts for n in layout.notes),
@@ -250,19 +329,24 @@ def _decathlon(folder: Path) -> Layout | None:
 
 
 def _folder_an_image(folder: Path) -> Layout | None:
-    """A folder an image, which holds `images/` with it and `masks/` with one binary mask an object (Data Science Bowl 2018)."""
-    pairs = []
-    subs = _folders(folder)
-    for sub in subs:
+    """A folder an image, which holds `images/` with it and `masks/`: one binary mask an object (Data Science Bowl 2018), or one."""
+    images, masks = dict[str, Path](), dict[str, Path]()
+    for sub in _folders(folder):
+        if not list_images(sub):
+            continue
         inside = {p.name.casefold(): p for p in _folders(sub)}
-        images = list_images(inside["images"]) if "images" in inside else []
-        if len(images) != 1 or ("masks" not in inside and len(inside) > 1):
+        here = list_images(inside["images"]) if "images" in inside else []
+        if len(here) != 1 or ("masks" not in inside and len(inside) > 1):
             return None
-        objects = _objects(inside["masks"]) if "masks" in inside else None
-        if objects is not None and len(objects.files) == 1 and objects.files[0].stem == images[0].stem and len(subs) < 3:
-            return None  # a data set of one image
-        pairs.append(Pair(sub.name, images[0], objects))
-    return Layout(folder, "a folder an image, with one mask an object", tuple(pairs)) if pairs else None
+        images[normal(sub.name)] = here[0]
+        if "masks" in inside:
+            masks[normal(sub.name)] = inside["masks"]
+    truths = _objects(masks)
+    whole = bool(truths) and not any(t.form == "objects" for t in truths.values())
+    if not images or (whole and len(images) == 1):
+        return None  # a data set of one image, in a folder of its own
+    pairs = tuple(Pair(name, path, truths.get(name)) for name, path in images.items())
+    return Layout(folder, "a folder an image, with its mask" if whole else "a folder an image, with one mask an object", pairs)
 
 
 def _tracking_challenge(folder: Path, wanted: str | None = None) -> Layout | None:
@@ -277,12 +361,11 @@ def _tracking_challenge(folder: Path, wanted: str | None = None) -> Layout | Non
     for sequence in sequences:
         frames = {_number(p): p for p in list_images(sequence)}
         masks = {_number(p): p for p in list_images(folder / f"{sequence.name}_{kind}" / "SEG")} if sequence in truths[kind] else {}
-        over = [p.name for n, p in masks.items() if n not in frames]
+        over = [p.name for n, p in masks.items() if n not in frames and n[:1] not in frames]
         if over:
             errors.append(PairingError(f"{', '.join(over[:10])}: no frame has that number",
                                        where=folder / f"{sequence.name}_{kind}"))
-        pairs += [Pair(f"{sequence.name}/{p.stem}", p, Truth("mask", (masks[n],)) if n in masks else None, group=None)
-                  for n, p in frames.items()]
+        pairs += [pair for n, p in frames.items() for pair in _frame(f"{sequence.name}/{p.stem}", p, n, masks)]
     labelled = [p for p in pairs if p.truth is not None]
     other = [k for k in kinds if k != kind]
     said = {"ST": "silver truth (ST), made by programs", "GT": "gold truth (GT), drawn by people"}
@@ -293,6 +376,14 @@ def _tracking_challenge(folder: Path, wanted: str | None = None) -> Layout | Non
     return Layout(folder, "sequences of the Cell Tracking Challenge", tuple(kept), notes, tuple(errors))
 
 
+def _frame(name: str, path: Path, number: tuple[int, ...], masks: Mapping[tuple[int, ...], Path]) -> list[Pair]:
+    """A frame with its mask; or a pair a plane, of a volume of which single planes were drawn (`man_seg_TTT_ZZZ.tif`)."""
+    drawn = {n[1]: p for n, p in masks.items() if len(n) == 2 and n[:1] == number}
+    if number in masks or not drawn:
+        return [Pair(name, path, Truth("mask", (masks[number],)) if number in masks else None)]
+    return [Pair(f"{name}{Plane(z).suffix}", path, Truth("mask", (p,)), Plane(z), group=name) for z, p in sorted(drawn.items())]
+
+
 def _number(path: Path) -> tuple[int, ...]:
     return tuple(int(n) for n in re.findall(r"\d+", path.stem))
 
@@ -301,37 +392,11 @@ def _coco(folder: Path) -> Layout | None:
     """COCO files here or in `annotations/`, and their images below."""
     places = [folder, *(p for p in _folders(folder) if p.name.casefold() in ("annotations", "annotation"))]
     files = [f for place in places for f in coco_files(place)]
-    return _from_coco(folder, files) if files else None
-
-
-def _from_coco(folder: Path, files: Sequence[Path], root: Path | None = None) -> Layout:
-    """Images of COCO files. Of several files about the same images, the one called `instances…` counts."""
-    there = {p.name: p for p in list_images(folder)}
-    images, notes = dict[str, tuple[Path, str]](), []
-    for file in sorted(files, key=lambda p: (not p.name.startswith("instances"), p.name)):
-        entries = coco_images(file)
-        new = [e for e in entries if e not in images]
-        if not new:
-            notes.append(f"{file.name} is about the same images and not used")
-        images |= {e: (file, Path(e).name) for e in new}
-    listed = [(entry, file, there[name]) for entry, (file, name) in images.items() if name in there]
-    pairs = [Pair(_stem(p, folder), p, Truth("coco", (file,), entry=entry), part=_part_above(p, folder))
-             for entry, file, p in listed]
-    missing = [entry for entry, (_, name) in images.items() if name not in there]
-    errors = [PairingError(f"{len(missing)} of {len(images)} images of the COCO files are not below this folder: "
-                           + ", ".join(missing[:10]), where=folder,
-                           fix="put them there, or remove them from the file")] if missing else []
-    known = {p.image for p in pairs}
-    bare = [Pair(_stem(p, folder), p, None, part=_part_above(p, folder)) for p in there.values() if p not in known]
-    return Layout(root or folder, "COCO files and their images", (*pairs, *bare), tuple(notes), tuple(errors))
-
-
-def _stem(path: Path, root: Path) -> str:
-    return path.relative_to(root).with_suffix("").as_posix()
-
-
-def _part_above(path: Path, root: Path) -> Part | None:
-    return next((p for part in path.relative_to(root).parts[:-1] if (p := part_of(part)) is not None), None)
+    masks = [p for p in _folders(folder) if p.name.casefold() in MASK_FOLDERS and p not in places and list_images(p)]
+    if files and masks:
+        raise PairingError(f"holds {files[0].name} and {masks[0].name}: which one is meant is open", where=folder,
+                           fix=f"say which: --masks {files[0].relative_to(folder)} or --masks {masks[0].name}")
+    return from_coco(folder, files) if files else None
 
 
 # One folder

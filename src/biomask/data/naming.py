@@ -44,13 +44,13 @@ def says_mask(stem: str) -> bool:
 
 
 def _strip(name: str, words: Sequence[str]) -> str:
-    """Without one leading or trailing word, and what separates it. A word stands alone, or beside a digit."""
+    """Without one word, and what separates it; at an end first. A word stands alone, or beside a digit."""
     either = "|".join(map(re.escape, words))
     for pattern in (rf"(.+?){_SEPARATOR}(?:{either})", rf"(?:{either}){_SEPARATOR}(.+)", rf"(?:{either})(\d.*)",
-                    rf"(.*\d)(?:{either})"):
+                    rf"(.*\d)(?:{either})", rf"(.+?){_SEPARATOR}(?:{either})({_SEPARATOR}.+)"):
         found = re.fullmatch(pattern, name)
         if found:
-            return found[1]
+            return "".join(found.groups())
     return name
 
 
@@ -58,21 +58,29 @@ def match(images: Sequence[str], labels: Sequence[str]) -> tuple[dict[str, str],
     """({image stem: label stem}, how the names correspond) for as many as possible, by the first rule that fits.
 
     Rules: same name; same name in another spelling (capitals, taken-apart umlauts); label names with one common prefix
-    or suffix; names without words like "image" and "mask". A rule is taken if it finds a partner for more than the
-    ones before; within a rule no label serves two images.
+    or suffix; names without words like "image" and "mask"; image names with nnU-Net's number of the first channel. A
+    rule is taken if it finds a partner for more than the ones before; within a rule no label serves two images. One
+    image alone goes with the only labels, unless their names hold different numbers.
     """
-    if len(images) == len(labels) == 1 and plain(images[0]) != plain(labels[0]):
-        return {images[0]: labels[0]}, "the only image and the only labels"
     best: dict[str, str] = {}
     reason = "same names"
     rules: list[tuple[Callable[[str], str], str]] = [
         (str, "same names"), (lambda s: normal(s).casefold(), "same names but for capitals or accents"),
-        *_affix_rules(images, labels), (plain, 'same names but for words such as "mask"')]
+        *_affix_rules(images, labels), (plain, 'same names but for words such as "mask"'),
+        (lambda s: re.sub(r"_0000$", "", normal(s)), "same names but for the channel number _0000")]
     for rule, said in rules:
         found = _by(rule, images, labels)
         if len(found) > len(best):
             best, reason = found, said
+    if not best and len(images) == len(labels) == 1 and not _other_numbers(images[0], labels[0]):
+        return {images[0]: labels[0]}, "the only image and the only labels"
     return best, reason
+
+
+def _other_numbers(a: str, b: str) -> bool:
+    """Whether both names hold numbers, and different ones."""
+    first, second = ([int(n) for n in re.findall(r"\d+", name)] for name in (a, b))
+    return bool(first and second) and first != second
 
 
 def _by(rule: Callable[[str], str], images: Sequence[str], labels: Sequence[str]) -> dict[str, str]:
@@ -86,12 +94,13 @@ def _by(rule: Callable[[str], str], images: Sequence[str], labels: Sequence[str]
 def _affix_rules(images: Sequence[str], labels: Sequence[str]) -> list[tuple[Callable[[str], str], str]]:
     """The prefix and suffix that most label names have beyond an image's name."""
     stems = {PurePosixPath(normal(s)).name for s in images}
+    lengths = {len(s) for s in stems}
     votes: Counter[tuple[str, str]] = Counter()
     for label in labels[:200]:
         name = PurePosixPath(normal(label)).name
         for start in range(len(name)):
-            for stop in range(len(name), start, -1):
-                if (start or stop < len(name)) and name[start:stop] in stems:
+            for stop in (start + n for n in lengths if start + n <= len(name)):
+                if (start or stop < len(name)) and name[start:stop] in stems and _may_be_added(name, start, stop):
                     votes[name[:start], name[stop:]] += 1
     rules: list[tuple[Callable[[str], str], str]] = []
     for (prefix, suffix), _ in votes.most_common(1):
@@ -99,6 +108,17 @@ def _affix_rules(images: Sequence[str], labels: Sequence[str]) -> list[tuple[Cal
             part for part in (f"{prefix!r} before" if prefix else "", f"{suffix!r} after" if suffix else "") if part)
         rules.append((lambda s, p=prefix, e=suffix: _without(normal(s), p, e), said))  # type: ignore[misc]
     return rules
+
+
+def _may_be_added(name: str, start: int, stop: int) -> bool:
+    """Whether what surrounds name[start:stop] makes no other number of it: 1 and 10, t1 and t1_z2 are different images.
+
+    Numbers of words for masks are none of images: "_mask2d", "_seg_v2".
+    """
+    cut = any(name[i - 1 : i].isdigit() and name[i : i + 1].isdigit() for i in (start, stop) if i)
+    added = name[:start] + " " + name[stop:]
+    told = set(re.findall(r"[^\W\d_]+", added.casefold())) & set(MASK_WORDS)
+    return not cut and (bool(told) or not any(c.isdigit() for c in added))
 
 
 def _without(stem: str, prefix: str, suffix: str) -> str:

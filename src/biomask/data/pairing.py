@@ -147,12 +147,18 @@ def missing_truth(layout: Layout) -> PairingError | None:
     if not missing:
         return None
     free = _unused_labels(layout) if layout.problems else []
-    shown = {p.image.stem: str(p.image) for p in missing} | {p.stem: p.name for p in free}
-    lines = unmatched_lines([p.image.stem for p in missing], [p.stem for p in free], shown)
+    ends = {p: _below_the_first(p.relative_to(layout.root)) for p in free}
+    shown = {p.name: str(p.image) for p in missing} | {e: str(p.relative_to(layout.root)) for p, e in ends.items()}
+    lines = unmatched_lines([p.name for p in missing], list(ends.values()), shown)
     return PairingError(
         f"{len(missing)} of {len(layout.pairs)} images have no labels:\n  " + "\n  ".join(lines), where=layout.root,
         fix="rename the files that belong together; or say --unlabelled ignore (leave these images out) or "
             "--unlabelled background (there is nothing on them)")
+
+
+def _below_the_first(path: Path) -> str:
+    """A label's path without the folder of all labels, and without suffix: what is like an image's name."""
+    return Path(*path.parts[1:] or path.parts).with_suffix("").as_posix()
 
 
 def _unused_labels(layout: Layout) -> list[Path]:

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
+from threadpoolctl import threadpool_limits
 
 from biomask.data.colours import pack
 from biomask.data.facts import ImageFacts, Inspected, LabelFacts
@@ -28,6 +29,9 @@ if TYPE_CHECKING:
 
 #: More values than this in one mask, in several pieces each, are no labels at all.
 MOST_IDS = 4096
+
+#: Pixels of the shortest side in a plane of an image.
+SMALLEST_SIDE = 8
 
 #: Objects are larger than this many pixels on average; thousands of smaller ones are a grey image.
 SMALLEST_OBJECT = 3
@@ -73,7 +77,8 @@ def _in_order(pairs: Sequence[Pair], work: Callable[[Pair], Any]) -> Iterator[tu
     """Results in order, from as many threads as cores: decoders and numpy let each other run."""
     workers = max(1, len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1)
     waiting: deque[tuple[Pair, Future[Any]]] = deque()
-    with ThreadPoolExecutor(workers) as pool:
+    # Threads of threads would wait for each other: products of matrices are small here.
+    with threadpool_limits(1, user_api="blas"), ThreadPoolExecutor(workers) as pool:
         try:
             for pair in pairs:
                 waiting.append((pair, pool.submit(work, pair)))
@@ -103,15 +108,30 @@ def inspect(pair: Pair, settings: DataSettings, probe: Probe | None = None) -> I
         except BiomaskError as error:
             # Without its image, a size that differs is no news.
             errors += [error] if image is not None or not isinstance(error, LabelsError) else []
+    facts = image_facts(image) if image is not None else None
+    if facts is not None:
+        errors += _unusable(facts, pair.image)
     labels = []
     for raw in raws:
         try:
             labels.append(label_facts(raw, settings.ignore, pair.truth.where if pair.truth else pair.image))
         except BiomaskError as error:
             errors.append(error)
-    if errors or image is None:
+    if errors or image is None or facts is None:
         return [e for error in errors for e in (error.errors if isinstance(error, ManyErrors) else (error,))]
-    return Inspected(pair, image_facts(image), tuple(labels), _hashes(pair), probe(image, raws) if probe else None)
+    return Inspected(pair, facts, tuple(labels), _hashes(pair), probe(image, raws) if probe else None)
+
+
+def _unusable(facts: ImageFacts, where: Path) -> list[BiomaskError]:
+    """What keeps a readable image from being learnt from."""
+    errors = list[BiomaskError]()
+    if facts.not_finite:
+        errors.append(ReadError(f"{facts.not_finite} of its values are NaN or infinite", where=where,
+                                fix="replace them, e.g. by 0 or the background's value, and save it again"))
+    if min(facts.size[-2:]) < SMALLEST_SIDE:
+        errors.append(ReadError(f"is {' x '.join(map(str, facts.size))} pixels: too small to learn from", where=where,
+                                fix="remove it and its labels"))
+    return errors
 
 
 def _hashes(pair: Pair) -> dict[str, str]:

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from biomask.data.colours import usual_values
+from biomask.data.colours import reach_of, usual_values
 from biomask.data.encoding import Encoding, infer_encoding
 from biomask.data.facts import Inspected, LabelFacts
 from biomask.data.layouts import find_layout
@@ -21,7 +21,7 @@ from biomask.errors import BiomaskError, LabelsError, ManyErrors, ReadError
 from biomask.io.files import open_stored
 from biomask.progress import Progress
 from biomask.recipe import DataSettings
-from biomask.stored import planes
+from biomask.stored import WHOLE, planes
 
 #: Values of a mask beyond those of the others from which on it was smoothed or compressed rather than drawn.
 BLURRED = 8
@@ -97,6 +97,9 @@ def split_planes(layout: Layout, settings: DataSettings) -> tuple[Layout, list[B
         return layout, []
     pairs, errors = list[Pair](), list[BiomaskError]()
     for pair in layout.pairs:
+        if pair.plane != WHOLE:
+            pairs.append(pair)
+            continue
         try:
             found = planes(open_stored(pair.image), settings.selection)
         except BiomaskError as error:
@@ -187,7 +190,7 @@ def blurred_masks(labelled: Sequence[Inspected], settings: DataSettings) -> list
 
     JPEG, smoothing and resizing put such values between those that were drawn. Ids of objects are in one piece each.
     """
-    if settings.values is not None or settings.kind not in (None, "classes"):
+    if settings.values is not None or settings.kind is not None:
         return []
     return [i for i in labelled if any(_is_blurred(f, settings.ignore) for f in i.labels)]
 
@@ -197,7 +200,8 @@ def _is_blurred(facts: LabelFacts, ignore: int | None) -> bool:
     if facts.form != "values" or len(counts) <= BLURRED or max(counts) - min(counts) < BLURRED_RANGE or facts.single >= 0.9:
         return False
     peaks = usual_values(counts)
-    at_peaks = sum(counts[p] for p in peaks)
+    reach = reach_of(counts)
+    at_peaks = sum(n for v, n in counts.items() if any(abs(v - p) <= reach for p in peaks))
     return 2 <= len(peaks) <= BLURRED and at_peaks >= USUAL_SHARE * sum(counts.values())
 
 

@@ -187,9 +187,9 @@ def _object(entry: Any, number: int, names: dict[int, str], colours: dict[int, t
     if type(entry.get("image_id")) not in (int, str):
         raise ReadError(f"annotation {own} has no image_id", where=path)
     category = entry.get("category_id")
-    if names and category not in names:
+    if names and not (isinstance(category, int) and category in names):
         raise ReadError(f"annotation {own} has category_id {category!r}, which is none of {_some(names)}", where=path)
-    name, colour = (names[category], colours[category]) if category in names else ("", None)
+    name, colour = (names[category], colours[category]) if isinstance(category, int) and names else ("", None)
     return CocoObject(own, name, entry.get("segmentation"), None, bool(entry.get("iscrowd")), colour), entry["image_id"]
 
 

@@ -47,12 +47,20 @@ def list_images(source: str | Path) -> list[Path]:
 def list_unread(folder: Path) -> list[Path]:
     """Files below a folder that look like images or labels but have no reader, in name order; also zarr folders.
 
-    What computers and people leave beside images (hidden files, Thumbs.db, notes, tables) is not meant.
+    What computers and people leave beside images (hidden files, Thumbs.db, notes, tables) is not meant, nor are annotations.
     """
     if not folder.is_dir():
         return []
-    return sorted(p for p in _visible(folder)
-                  if reader_of(p) is None and p.suffix.lower() not in BYSTANDERS and p.name.lower() not in BYSTANDERS)
+    return sorted(p for p in _visible(folder) if reader_of(p) is None and p.suffix.lower() not in BYSTANDERS
+                  and p.name.lower() not in BYSTANDERS and not _is_packed_annotation(p))
+
+
+def _is_packed_annotation(path: Path) -> bool:
+    """Whether an archive holds outlines: a RoiSet.zip of ImageJ, or packed JSON."""
+    from biomask.io.rois import has_rois
+
+    name = path.name.lower()
+    return name.endswith((".json.gz", ".geojson.gz")) or (name.endswith(".zip") and has_rois(path))
 
 
 def _visible(root: Path) -> Iterator[Path]:

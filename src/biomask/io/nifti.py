@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
@@ -31,9 +32,7 @@ def read(path: Path, *, as_labels: bool = False) -> Stored:
 
     Slope and intercept are applied where there are any, and the values are floats then. Spacing is in µm.
     """
-    import nibabel
-
-    image: Any = nibabel.load(path, mmap=False)
+    image = _open(path)
     header, dtype = image.header, image.get_data_dtype()
     if "xyzt_units" not in header:
         raise ReadError(f"is not NIfTI but {type(image).__name__}", where=path, fix="save it as NIfTI: .nii or .nii.gz")
@@ -54,11 +53,18 @@ def read(path: Path, *, as_labels: bool = False) -> Stored:
                   letters[: len(shape)][::-1], partial(_load, path), spacing, affine=np.asarray(image.affine, np.float64))
 
 
+def _open(path: Path) -> Any:
+    """The file in nibabel, whose remarks on odd headers are no news to a user; damage raises an error."""
+    import nibabel
+    from nibabel.imageglobals import logger
+
+    logger.setLevel(logging.CRITICAL)
+    return nibabel.load(path, mmap=False)
+
+
 def _load(path: Path, key: tuple[Key, ...]) -> npt.NDArray[Any]:
     """array[key] of the reversed axes."""
-    import nibabel
-
-    image: Any = nibabel.load(path, mmap=False)
+    image = _open(path)
     data, dtype = image.dataobj, np.dtype(image.get_data_dtype()).newbyteorder("=")
     full = (*key, *[slice(None)] * (len(image.shape) - len(key)))
     array: npt.NDArray[Any] = np.asanyarray(data if all(k == slice(None) for k in full) else data[full[::-1]])

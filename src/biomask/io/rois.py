@@ -38,7 +38,7 @@ def read_rois(path: Path) -> Annotations:
 
     The class is "group N" where the ROI has a group, otherwise the ROI's own name unless ImageJ made it up from the place
     ("0123-0456") or it is a bare number; the own name is the title in any case. A position in a plain stack is taken as
-    depth. The channel of a position is not kept. Raises ReadError.
+    depth. The channel of a position is not kept. An empty zip is an image without objects. Raises ReadError.
     """
     try:
         with path.open("rb") as file:
@@ -52,7 +52,7 @@ def read_rois(path: Path) -> Annotations:
         raise MissingPathError("no such file", where=path) from None
     except OSError as error:
         raise ReadError(f"cannot be read ({error.strerror or error})", where=path) from error
-    if not found:
+    if left_out and not found:
         raise ReadError("is a zip without .roi files", where=path, fix="in ImageJ's ROI Manager: More » Save…")
     return _annotations(found, path, left_out)
 
@@ -88,14 +88,15 @@ def _of_a_desktop(name: str) -> bool:
 
 
 def has_rois(path: Path) -> bool:
-    """Whether a file is a `.roi`, or a zip with one; its directory alone is read."""
+    """Whether a file is a `.roi`, a zip with one, or a zip without any file; a zip's directory alone is read."""
     try:
         with path.open("rb") as file:
             start = file.read(4)
-        if start != b"PK\x03\x04":
+        if start[:2] != b"PK":
             return start == b"Iout"
         with zipfile.ZipFile(path) as zipped:
-            return any(n.lower().endswith(".roi") and not _of_a_desktop(n) for n in zipped.namelist())
+            names = zipped.namelist()
+        return not names or any(n.lower().endswith(".roi") and not _of_a_desktop(n) for n in names)
     except (OSError, zipfile.BadZipFile, ValueError, NotImplementedError):
         return False
 

@@ -123,9 +123,14 @@ def damage(path: Path, reason: str, suffixes: Iterable[str]) -> ReadError:
 
 
 def _is_text(start: bytes) -> bool:
-    """Whether the bytes are printable, a few at least, and no PDF."""
-    printable = all((byte >= 32 and byte != 127) or byte in b"\t\n\r\f" for byte in start)
-    return len(start) > 3 and printable and not start.startswith(b"%PDF")
+    """Whether the bytes are printable UTF-8, a few at least, and no PDF."""
+    try:
+        text = start.decode("utf-8")
+    except UnicodeDecodeError as error:
+        if error.start < len(start) - 3:  # more than a letter that is cut
+            return False
+        text = start[: error.start].decode("utf-8")
+    return len(text) > 3 and all(c.isprintable() or c in "\t\n\r\f\ufeff" for c in text) and not text.startswith("%PDF")
 
 
 def unopened(path: Path, error: OSError) -> ReadError:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Literal
 
 from biomask.data.understand import some
 from biomask.recipe import DataSettings
-from biomask.reports.contents import agreed, content_blocks
+from biomask.reports.contents import agreed, content_blocks, drawn
 from biomask.reports.html import (
     Block,
     Code,
@@ -70,7 +70,8 @@ def _counts(checked: Checked) -> Counter[str]:
 
 def _verdict(checked: Checked) -> Verdict:
     found, counts = checked.understood, _counts(checked)
-    folder, flags = shlex.quote(str(found.layout.root)), "".join(f" {flag} {shlex.quote(value)}" for flag, value in _flags(found.settings))
+    folder = shlex.quote(str(found.layout.root))
+    flags = "".join(f" {flag} {shlex.quote(value)}" for flag, value in _flags(found.settings))
     said = " and ".join(count(counts[level], level) for level in ("error", "warning") if counts[level])
     if not checked.usable:
         return Verdict("error", f"Not usable yet: {said}", "Mend what is listed below, then:", f"biomask check {folder}{flags}")
@@ -86,9 +87,10 @@ def _verdict(checked: Checked) -> Verdict:
 def _flags(settings: DataSettings) -> list[tuple[str, str]]:
     """The flags that say the same again."""
     legend = ",".join(f"{value}={name}" for value, name in (settings.legend or {}).items())
-    given = {"--labels": settings.kind, "--ignore": settings.ignore, "--legend": legend or None, "--values": _joined(settings.values),
-             "--mask-scale": settings.mask_scale, "--unlabelled": settings.unlabelled, "--groups": settings.groups,
-             "--axes": settings.axes, "--channels": _joined(settings.channels), "--z": settings.z, "--time": settings.time}
+    given = {"--labels": settings.kind, "--ignore": settings.ignore, "--legend": legend or None,
+             "--values": _joined(settings.values), "--mask-scale": settings.mask_scale, "--unlabelled": settings.unlabelled,
+             "--groups": settings.groups, "--axes": settings.axes, "--channels": _joined(settings.channels), "--z": settings.z,
+             "--time": settings.time}
     return [(flag, f"{value:g}" if isinstance(value, float) else str(value)) for flag, value in given.items() if value is not None]
 
 
@@ -172,8 +174,10 @@ def _contact_sheet(checked: Checked, tiles: Mapping[str, Tile]) -> tuple[Block, 
             blocks.append(ColourKey(tuple((legend[p].name, c) for p, c in sorted(colours.items())), "Outlines:"))
         elif encoding.kind == "instances" or encoding.form == "objects":
             notes.append("Each object has an outline; colours only tell neighbours apart.")
-        elif len(encoding.legend) > 2:
+        elif any(drawn(i, encoding) for i in labelled) and len(encoding.legend) > 2:
             notes.append("Outlines have the colours that stand below each picture.")
+        elif len(encoding.legend) > 2:
+            notes.append("Each value of a mask has an outline; colours only tell them apart.")
     return (*blocks, *([Paragraph(" ".join(notes))] if notes else []), *sheets(checked, tiles))
 
 
@@ -212,7 +216,9 @@ def _files(checked: Checked) -> tuple[Block, ...]:
 
 def _table(checked: Checked) -> Table:
     root = checked.understood.layout.root
-    rows = tuple((_below(str(i.pair.image), root), _below(str(i.pair.truth.where), root) if i.pair.truth else None,
-                  " × ".join(map(str, i.image.size)), i.image.channels, i.image.dtype, f"{i.image.low:g} to {i.image.high:g}",
-                  " × ".join(f"{v:g}" for v in i.image.spacing.values()) if i.image.spacing else None) for i in checked.good)
-    return Table(("image", "labels", "size, px", "channels", "type", "values", "spacing, µm"), rows)
+    columns = ("image", "labels", "size, px", "channels", "type", "values", "spacing, µm")
+    rows = [(_below(str(i.pair.image), root), _below(str(i.pair.truth.where), root) if i.pair.truth else None,
+             " × ".join(map(str, i.image.size)), i.image.channels, i.image.dtype, f"{i.image.low:g} to {i.image.high:g}",
+             " × ".join(f"{v:g}" for v in i.image.spacing.values()) if i.image.spacing else None) for i in checked.good]
+    known = len(columns) if any(row[-1] for row in rows) else len(columns) - 1
+    return Table(columns[:known], tuple(row[:known] for row in rows))

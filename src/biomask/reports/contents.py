@@ -149,7 +149,7 @@ def caption(item: Inspected, encoding: Encoding | None) -> list[tuple[str, Rgb |
     found = held(item, encoding)
     if encoding is None or found is None:
         objects = sum(f.objects for f in item.labels)
-        return [(count(objects, "value") if objects else "", None)] if objects else []
+        return [(count(objects, "value"), None)] if objects else []
     names = [e.name for e in encoding.legend]
     if encoding.kind == "instances":
         total = sum(found.objects.values())
@@ -178,6 +178,10 @@ def percent(share: float) -> str:
     return f"{share:.0%}".replace("%", " %") if share >= 0.0995 else f"{100 * share:.1f} %" if share >= 0.001 else "< 0.1 %"
 
 
+def _number(value: float) -> str:
+    return f"{value:,.1f}".removesuffix(".0")
+
+
 def content_blocks(items: Sequence[Inspected], encoding: Encoding | None) -> tuple[Block, ...]:
     """A table of the classes and a chart of what varies between images; nothing where nothing can be counted."""
     found = [h for h in (held(i, encoding) for i in items) if h is not None]
@@ -185,10 +189,11 @@ def content_blocks(items: Sequence[Inspected], encoding: Encoding | None) -> tup
         return ()
     if encoding.kind == "instances":
         sizes = [n for h in found for several in h.sizes.values() for n in several]
-        blocks = [folded(_object_classes(found, encoding), "classes of objects")] if len(encoding.legend) > 2 else []
-        volume = len(items[0].image.size) == 3
-        return (*blocks, _object_chart(sizes, [sum(h.objects.values()) for h in found], "voxels" if volume else "px")) if (
-            len(found) >= FEWEST and len(set(sizes)) > 1) else tuple(blocks)
+        unit = "voxels" if len(items[0].image.size) == 3 else "px"
+        blocks = [folded(_object_classes(found, encoding, unit), "classes of objects")] if len(encoding.legend) > 2 else []
+        if len(found) >= FEWEST and len(set(sizes)) > 1:
+            blocks.append(_object_chart(sizes, [sum(h.objects.values()) for h in found], unit))
+        return tuple(blocks)
     table = folded(_class_table(found, encoding), "classes")
     foreground = list(enumerate(encoding.legend))[1:]
     if len(found) < FEWEST or len(foreground) > MOST_DRAWN:
@@ -219,14 +224,14 @@ def _class_table(found: Sequence[Held], encoding: Encoding) -> Table:
     return Table(columns, tuple(rows), tuple(notes))
 
 
-def _object_classes(found: Sequence[Held], encoding: Encoding) -> Table:
+def _object_classes(found: Sequence[Held], encoding: Encoding, unit: str) -> Table:
     rows = []
     for position, entry in list(enumerate(encoding.legend))[1:]:
         sizes = [n for h in found for n in h.sizes.get(position, [])]
         images = sum(position in h.objects for h in found)
         rows.append((-len(sizes), (entry.name, len(sizes), images, round(median(sizes)) if sizes else None)))
     rows.sort(key=lambda r: r[0])
-    return Table(("class", "objects", "images with it", "median size, px"), tuple(row for _, row in rows))
+    return Table(("class", "objects", "images with it", f"median size, {unit}"), tuple(row for _, row in rows))
 
 
 def _object_chart(sizes: Sequence[int], per_image: Sequence[int], unit: str) -> Block:
@@ -242,12 +247,12 @@ def _object_chart(sizes: Sequence[int], per_image: Sequence[int], unit: str) -> 
         left.set_ylabel("objects")
         most = max(per_image)
         bins = np.linspace(-0.5, most + 0.5, most + 2) if most <= 32 else np.linspace(0, most + 1, 33)
-        _histogram(right, per_image, bins, f"Objects in an image · median {median(per_image):,.0f}", "objects")
+        _histogram(right, per_image, bins, f"Objects in an image · median {_number(median(per_image))}", "objects")
         right.set_ylabel("images")
         figure.subplots_adjust(left=0.08, right=0.985, top=0.86, bottom=0.21, wspace=0.24)
 
     alt = (f"Two histograms. Size of {len(sizes):,} objects: {min(sizes):,} to {max(sizes):,} {unit}, median {median(sizes):,.0f}. "
-           f"Objects in an image: {min(per_image):,} to {max(per_image):,}, median {median(per_image):,.0f}.")
+           f"Objects in an image: {min(per_image):,} to {max(per_image):,}, median {_number(median(per_image))}.")
     said = f"{count(len(sizes), 'object')} in {count(len(per_image), 'image')}, sizes on a logarithmic axis; the lines are medians."
     return chart(_svg(draw, (_WIDTH, 2.3)), alt, said)
 

@@ -17,11 +17,14 @@ if TYPE_CHECKING:
     from biomask.data.facts import Inspected
     from biomask.errors import BiomaskError
 
-#: Bytes of all pictures of a page; where they are more, each is made smaller.
-MOST_BYTES = 16_000_000
+#: Bytes of all pictures of a page; where they are more, each is made smaller. Text makes a page a third larger, and more.
+MOST_BYTES = 20_000_000
 
-#: Pixels of the longest side and JPEG quality of pictures that were made smaller.
-SMALLER, QUALITY = 112, 70
+#: Pixels of the longest side and JPEG quality of pictures that are made smaller: the first that are small enough.
+SMALLER = ((112, 75), (112, 60), (96, 60), (96, 45), (80, 45))
+
+#: Pictures by which that is chosen.
+TRIED = 64
 
 #: Pictures of a page; of more, those that nothing was found about are a selection.
 MOST_TILES = 6000
@@ -45,32 +48,33 @@ def make_tiles(checked: Checked, tags: Tags) -> dict[str, Tile]:
     groups = dict(zip((i.pair.name for i in checked.good), checked.groups, strict=False))
     sizes = Counter(checked.groups)
     several = len({i.image.size for i in good}) > 1
-    pictures = _within([i.extra.picture for i in good])
     tiles: dict[str, Tile] = {}
     for name, errors in checked.understood.survey.bad.items():
-        tiles[name] = _bad(name, errors, pairs[name].part if name in pairs else None, tags.get(name, ()), len(tiles))
-    for item, (data, scale) in zip(good, pictures, strict=True):
-        group = groups.get(item.pair.name)
+        tiles[name] = _bad(name, errors, pairs[name].part if name in pairs else None, tags.get(name, ()), f"image-{len(tiles) + 1}")
+    for item, (picture, size) in zip(good, _within(good), strict=True):
+        name, group = item.pair.name, groups.get(item.pair.name)
         facts = [item.pair.part or "", " × ".join(map(str, item.image.size)) if several else ""]
         shared = f"group {middle(group, LONGEST_GROUP)}" if group and sizes[group] > 1 else ""
-        size = tuple(max(1, round(n * scale)) for n in item.extra.size)
-        tiles[item.pair.name] = Tile(
-            middle(item.pair.name), data, (size[0], size[1]), _alt(item), tuple(filter(None, [" · ".join(filter(None, facts)), shared])),
-            tuple(c for c in caption(item, checked.understood.encoding) if c[0]), tuple(tags.get(item.pair.name, ())),
-            note=_note(item, group), anchor=f"image-{len(tiles) + 1}")
+        tiles[name] = Tile(
+            middle(name), picture, size, _alt(item),
+            lines=tuple(filter(None, [" · ".join(filter(None, facts)), shared])),
+            key=tuple(caption(item, checked.understood.encoding)), tags=tuple(tags.get(name, ())), note=_note(item, group),
+            anchor=f"image-{len(tiles) + 1}")
     return tiles
 
 
 def sheets(checked: Checked, tiles: Mapping[str, Tile]) -> list[Sheet]:
     """The contact sheet in parts: unreadable images, those with errors, with warnings, and the others."""
     bad = checked.understood.survey.bad
-    parts: dict[str, list[Tile]] = {"Could not be used": [], "With errors": [], "With warnings": [], "Nothing wrong was found": []}
+    # A problem that names no image may be about any of them.
+    others = "The others" if any(p.level != "note" and not p.names for p in checked.problems) else "Nothing wrong was found"
+    parts: dict[str, list[Tile]] = {"Could not be used": [], "With errors": [], "With warnings": [], others: []}
     for name, tile in tiles.items():
         levels = {t.level for t in tile.tags}
         if name in bad:
             parts["Could not be used"].append(tile)
         else:
-            parts["With errors" if "error" in levels else "With warnings" if levels else "Nothing wrong was found"].append(tile)
+            parts["With errors" if "error" in levels else "With warnings" if levels else others].append(tile)
     dense = len(tiles) > ROOMY
     found = [Sheet(tuple(several), f"{title} · {len(several):,}", dense=dense) for title, several in parts.items() if several]
     if not found:
@@ -104,11 +108,11 @@ def _shown(checked: Checked, tags: Tags) -> list[Inspected]:
     return [*tagged, *(others[k * len(others) // room] for k in range(room))]
 
 
-def _bad(name: str, errors: Sequence[BiomaskError], part: str | None, tags: Sequence[Tag], before: int) -> Tile:
+def _bad(name: str, errors: Sequence[BiomaskError], part: str | None, tags: Sequence[Tag], anchor: str) -> Tile:
     whats = [f"{PurePath(e.where).name}: {e.what}" if e.where is not None else e.what for e in errors]
     all_of_it = clipped("\n".join([name, *whats, *(f"→ {e.fix}" for e in errors if e.fix)]))
     return Tile(middle(name), None, lines=(part,) if part else (), tags=tuple(tags),
-                reason=clipped("; ".join(e.what for e in errors), 160), note=all_of_it, anchor=f"image-{before + 1}")
+                reason=clipped("; ".join(e.what for e in errors), 160), note=all_of_it, anchor=anchor)
 
 
 def _alt(item: Inspected) -> str:
@@ -128,19 +132,24 @@ def clipped(text: str, longest: int = LONGEST_NOTE) -> str:
     return text if len(text) <= longest else f"{text[: longest - 1]}…"
 
 
-def _within(pictures: Sequence[bytes]) -> list[tuple[bytes, float]]:
-    """(picture, its size as a share of what it was) each: as they are, or all made smaller if together they are too large."""
-    if sum(map(len, pictures)) <= MOST_BYTES:
-        return [(p, 1.0) for p in pictures]
-    return [_smaller(p) for p in pictures]
+def _within(items: Sequence[Inspected]) -> list[tuple[bytes, tuple[int, int]]]:
+    """(picture, (height, width)) of each: as they are, or all made smaller if together they are too large."""
+    pictures = [(i.extra.picture, i.extra.size) for i in items]
+    if sum(len(p) for p, _ in pictures) <= MOST_BYTES:
+        return pictures
+    few = pictures[:: max(1, len(pictures) // TRIED)]
+    room = MOST_BYTES * len(few) / len(pictures)
+    way = next((w for w in SMALLER if sum(len(_smaller(*p, *w)[0]) for p in few) <= room), SMALLER[-1])
+    return [_smaller(*p, *way) for p in pictures]
 
 
-def _smaller(picture: bytes) -> tuple[bytes, float]:
+def _smaller(picture: bytes, size: tuple[int, int], longest: int, quality: int) -> tuple[bytes, tuple[int, int]]:
+    """The picture again, or itself where that would save nothing."""
     from PIL import Image as Pillow
 
-    image = Pillow.open(io.BytesIO(picture))
-    share = min(1.0, SMALLER / max(image.size))
-    size = max(1, round(image.width * share)), max(1, round(image.height * share))
+    share = min(1.0, longest / max(size))
+    height, width = (max(1, round(n * share)) for n in size)
     buffer = io.BytesIO()
-    image.resize(size, Pillow.Resampling.BOX).save(buffer, "JPEG", quality=QUALITY, optimize=True)
-    return min(buffer.getvalue(), picture, key=len), share
+    image = Pillow.open(io.BytesIO(picture)).resize((width, height), Pillow.Resampling.BOX)
+    image.save(buffer, "JPEG", quality=quality, optimize=True)
+    return (buffer.getvalue(), (height, width)) if buffer.tell() < len(picture) else (picture, size)

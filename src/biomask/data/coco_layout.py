@@ -1,0 +1,116 @@
+"""From COCO files to pairs: which of the images below a folder each entry means."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path, PurePosixPath
+
+from biomask.data.annotations import coco_images
+from biomask.data.naming import normal
+from biomask.data.pairing import MASK_FOLDERS, Layout, Pair, Part, Truth, index, part_of
+from biomask.errors import PairingError
+from biomask.io import list_images
+
+
+def images_below(folder: Path) -> list[Path]:
+    """Images below a folder, without those in folders called like masks."""
+    return [p for p in list_images(folder)
+            if not any(part.casefold() in MASK_FOLDERS for part in p.relative_to(folder).parts[:-1])]
+
+
+@dataclass
+class _Found:
+    """What is known while the files are gone through."""
+
+    entries: dict[Path, tuple[Path, str]] = field(default_factory=dict)
+    """Of each image its COCO file and its name there."""
+    missing: list[str] = field(default_factory=list)
+    open: list[str] = field(default_factory=list)
+    """Entries that may mean several images, with these."""
+    notes: list[str] = field(default_factory=list)
+
+
+def from_coco(folder: Path, files: Sequence[Path], root: Path | None = None) -> Layout:
+    """The images below `folder`, with what COCO files say of them.
+
+    Of several files about the same images the one called `instances…` counts. root: of the layout; None = `folder`.
+    """
+    images = index(folder, images_below(folder))
+    by_name: dict[str, list[Path]] = {}
+    for path in images.values():
+        by_name.setdefault(normal(path.name), []).append(path)
+    found, count = _Found(), 0
+    for file in sorted(files, key=lambda p: (not p.name.startswith("instances"), p.name)):
+        listed = coco_images(file)
+        count += len(listed)
+        _take(found, file, listed, by_name, folder)
+    pairs = [Pair(stem, path, _truth(found, path), part=part_above(path, folder)) for stem, path in images.items()]
+    return Layout(root or folder, "COCO files and their images", tuple(pairs), tuple(found.notes), _errors(found, count, folder))
+
+
+def _take(found: _Found, file: Path, listed: Sequence[str], by_name: dict[str, list[Path]], folder: Path) -> None:
+    """Note which images the entries of a file mean."""
+    again, new = 0, dict[Path, tuple[Path, str]]()
+    for entry in listed:
+        places = _meant(entry, file, by_name, folder)
+        if not places:
+            found.missing.append(entry)
+        elif len(places) > 1:
+            found.open.append(f"{entry} ({' or '.join(p.relative_to(folder).as_posix() for p in places[:3])})")
+        elif places[0] in found.entries:
+            again += 1
+        else:
+            new[places[0]] = (file, entry)
+    if again:
+        found.notes.append(f"{file.name} is about the same images and not used" if not new else
+                           f"{again} images of {file.name} are in another COCO file too, which counts")
+    found.entries |= new
+
+
+def _meant(entry: str, file: Path, by_name: dict[str, list[Path]], folder: Path) -> list[Path]:
+    """The images that an entry may mean: those whose path agrees with it farthest, in the part of the file's name."""
+    wanted = PurePosixPath(normal(entry.replace("\\", "/")))
+    candidates = by_name.get(wanted.name, [])
+    if len(candidates) < 2:
+        return candidates
+    at = {p: PurePosixPath(normal(p.relative_to(folder).as_posix())) for p in candidates}
+    whole = [p for p in candidates if at[p] == wanted]
+    if whole:
+        return whole
+    common = {p: _common_end(at[p].parts, wanted.parts) for p in candidates}
+    best = [p for p in candidates if common[p] == max(common.values())]
+    part = next((q for word in re.split(r"[_\-. ]+", file.stem) if (q := part_of(word)) is not None), None)
+    beside = [p for p in best if part is not None and part_above(p, folder) == part] or [
+        p for p in best if p.parent == file.parent]
+    return beside or best
+
+
+def _common_end(a: Iterable[str], b: Iterable[str]) -> int:
+    """How many last parts two paths have in common."""
+    count = 0
+    for x, y in zip(reversed(tuple(a)), reversed(tuple(b)), strict=False):
+        if x != y:
+            break
+        count += 1
+    return count
+
+
+def _truth(found: _Found, path: Path) -> Truth | None:
+    if path not in found.entries:
+        return None
+    file, entry = found.entries[path]
+    return Truth("coco", (file,), entry=entry)
+
+
+def _errors(found: _Found, count: int, folder: Path) -> tuple[PairingError, ...]:
+    told = ((found.missing, "are not below this folder", "put them there, or remove them from the file"),
+            (found.open, "may be one of several", "write the folder too in file_name, or keep one of the images"))
+    return tuple(PairingError(f"{len(entries)} of {count} images of the COCO files {what}: {', '.join(entries[:10])}",
+                              where=folder, fix=fix) for entries, what, fix in told if entries)
+
+
+def part_above(path: Path, root: Path) -> Part | None:
+    """The part that a folder above a file says."""
+    return next((p for part in path.relative_to(root).parts[:-1] if (p := part_of(part)) is not None), None)

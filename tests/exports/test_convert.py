@@ -1,0 +1,170 @@
+"""Labels of one program become those of another, pixel for pixel."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import tifffile
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as hnp
+
+from biomask import api
+from biomask.errors import BiomaskError, InputError, ManyErrors, UsageError, WriteError
+from biomask.exports.convert import FORMATS, OUTLINES
+from biomask.io import read_label_values
+from biomask.io.files import write_picture
+
+
+def objects(seed: int = 0, size: tuple[int, int] = (60, 80)) -> np.ndarray:
+    """Ids with touching objects, a hole, an object at the border and one of one pixel."""
+    rng = np.random.default_rng(seed)
+    ids = np.zeros(size, np.uint16)
+    for number in range(1, 8):
+        y, x = rng.integers(2, size[0] - 14), rng.integers(2, size[1] - 14)
+        ids[y : y + 10, x : x + 11] = number
+    ids[0:5, 0:6] = 9
+    ids[20:40, 20:40] = 10
+    ids[25:30, 25:30] = 0
+    ids[59, 79] = 11
+    return ids
+
+
+def write_ids(folder: Path, count: int = 2) -> Path:
+    for i in range(count):
+        (folder / "labels").mkdir(parents=True, exist_ok=True)
+        write_picture(folder / "images" / f"im {i}.png", np.full((60, 80), 9 + i, np.uint8))
+        tifffile.imwrite(folder / "labels" / f"im {i}.tif", objects(i))
+    return folder
+
+
+def same_objects(one: np.ndarray, other: np.ndarray) -> bool:
+    """Whether two label images hold the same objects, whatever their numbers."""
+    pairs = np.unique(np.stack([one.ravel(), other.ravel()]), axis=1)
+    return len(np.unique(pairs[0])) == len(np.unique(pairs[1])) == pairs.shape[1]
+
+
+@pytest.mark.parametrize("first", [*OUTLINES, "coco"])
+@pytest.mark.parametrize("second", [*OUTLINES, "coco", None])
+def test_there_and_back(tmp_path, first, second):
+    data = write_ids(tmp_path / "data")
+    api.convert(data, tmp_path / "a", first)
+    source = tmp_path / "a"
+    if second is not None:
+        api.convert(source, tmp_path / "b", second, images=data / "images")
+        source = tmp_path / "b"
+    done = api.convert(source, tmp_path / "back", "labels", images=data / "images")
+    assert len(done.files) == 2
+    for i in range(2):
+        assert same_objects(tifffile.imread(tmp_path / "back" / f"im {i}.tif"), objects(i))
+
+
+@settings(max_examples=15, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(ids=hnp.arrays(np.uint8, st.tuples(st.integers(8, 14), st.integers(8, 14)), elements=st.integers(0, 4)),
+       via=st.sampled_from([*OUTLINES, "coco"]))
+def test_any_ids_come_back(tmp_path_factory, ids, via):
+    if not ids.any():
+        return
+    folder = tmp_path_factory.mktemp("any")
+    write_picture(folder / "data" / "images" / "x.png", np.zeros(ids.shape, np.uint8))
+    write_picture(folder / "data" / "labels" / "x.png", ids)
+    told = {"kind": "instances"}
+    api.convert(folder / "data", folder / "a", via, told)
+    api.convert(folder / "a", folder / "back", "labels", images=folder / "data" / "images")
+    assert same_objects(tifffile.imread(folder / "back" / "x.tif"), ids)
+
+
+@pytest.mark.parametrize("via", [*OUTLINES, "coco"])
+def test_classes_keep_their_names(tmp_path, via):
+    mask = np.zeros((40, 50), np.uint8)
+    mask[5:20, 5:20], mask[25:35, 10:30] = 1, 2
+    mask[8:10, 8:10] = 0
+    write_picture(tmp_path / "data" / "images" / "x.png", np.zeros(mask.shape, np.uint8))
+    write_picture(tmp_path / "data" / "masks" / "x.png", mask)
+    legend = {"legend": {0: "background", 1: "tumour", 2: "stroma"}}
+    api.convert(tmp_path / "data", tmp_path / "a", via, legend)
+    api.convert(tmp_path / "a", tmp_path / "back", "masks", {"kind": "classes"}, images=tmp_path / "data" / "images")
+    names = {e["name"]: e["value"] for e in json.loads((tmp_path / "back" / "legend.json").read_text(encoding="utf-8"))}
+    assert set(names) == {"background", "tumour", "stroma"}
+    back = read_label_values(tmp_path / "back" / "x.tif").array[0]
+    for value, name in enumerate(("background", "tumour", "stroma")):
+        assert np.array_equal(back == names[name], mask == value)
+
+
+def test_colours_become_values_and_keep_their_colours(tmp_path):
+    colours = np.asarray([[0, 0, 0], [255, 0, 0], [0, 0, 255]], np.uint8)
+    ids = np.zeros((30, 30), int)
+    ids[4:12, 4:12], ids[15:28, 2:20] = 1, 2
+    write_picture(tmp_path / "data" / "images" / "x.png", np.zeros((30, 30), np.uint8))
+    write_picture(tmp_path / "data" / "masks" / "x.png", np.moveaxis(colours[ids], -1, 0).copy())
+    api.convert(tmp_path / "data", tmp_path / "out", "masks", {"legend": {"#ff0000": "red cells"}} | {"tolerance": 30, "legend": None})
+    legend = json.loads((tmp_path / "out" / "legend.json").read_text(encoding="utf-8"))
+    assert {tuple(e["colour"]) for e in legend} == {tuple(int(v) for v in c) for c in colours}
+    with tifffile.TiffFile(tmp_path / "out" / "x.tif") as file:
+        table = np.asarray(file.pages.first.colormap)[:, :3].T // 257
+        shown = table[file.asarray()]
+    assert np.array_equal(shown, colours[ids])
+
+
+def test_structures_go_into_a_folder_each(tmp_path):
+    for name, rows in (("disc", slice(4, 25)), ("cup", slice(10, 15))):
+        mask = np.zeros((30, 30), np.uint8)
+        mask[rows, 5:20] = 255
+        write_picture(tmp_path / "data" / name / "x.png", mask)
+        write_picture(tmp_path / "data" / "images" / "x.png", np.zeros((30, 30), np.uint8))
+    done = api.convert(tmp_path / "data", tmp_path / "out", "masks")
+    assert {p.relative_to(tmp_path / "out").as_posix() for p in done.files} == {"disc/x.tif", "cup/x.tif", "legend.json"}
+    assert (read_label_values(tmp_path / "out" / "cup" / "x.tif").array[0] == 255).sum() == 75
+    with pytest.raises(BiomaskError, match="overlap"):
+        api.convert(tmp_path / "data", tmp_path / "ids", "labels")
+
+
+def test_one_file_is_enough(tmp_path):
+    tifffile.imwrite(tmp_path / "cells.tif", objects())
+    done = api.convert(tmp_path / "cells.tif", tmp_path / "out", "geojson", {"kind": "instances"})
+    assert [p.name for p in done.files] == ["cells.geojson"]
+    assert done.objects == len(np.unique(objects())) - 1
+    with pytest.raises(InputError, match=r"(?s)size.*--images"):
+        api.convert(done.files[0], tmp_path / "back", "labels")
+
+
+class TestRefused:
+    def test_an_unknown_format(self, tmp_path):
+        with pytest.raises(UsageError, match="geojson"):
+            api.convert(write_ids(tmp_path / "d"), tmp_path / "out", "svg")
+        assert "svg" not in FORMATS
+
+    def test_nothing_is_written_among_the_labels(self, tmp_path):
+        data = write_ids(tmp_path / "d")
+        with pytest.raises(UsageError, match="beside inputs"):
+            api.convert(data, data / "out", "geojson")
+
+    def test_files_are_not_written_over_unless_told(self, tmp_path):
+        data = write_ids(tmp_path / "d")
+        api.convert(data, tmp_path / "out", "geojson")
+        with pytest.raises(WriteError, match="--overwrite"):
+            api.convert(data, tmp_path / "out", "geojson")
+        api.convert(data, tmp_path / "out", "geojson", overwrite=True)
+
+    def test_a_folder_without_labels(self, tmp_path):
+        (tmp_path / "d").mkdir()
+        with pytest.raises(BiomaskError, match="no labels"):
+            api.convert(tmp_path / "d", tmp_path / "out", "geojson")
+
+    def test_bad_files_are_listed_together(self, tmp_path):
+        data = write_ids(tmp_path / "d", 3)
+        for i in (0, 2):
+            (data / "labels" / f"im {i}.tif").write_bytes(b"")
+        with pytest.raises(ManyErrors) as caught:
+            api.convert(data, tmp_path / "out", "geojson")
+        assert len(caught.value.errors) == 2
+
+
+def test_the_command(tmp_path, run_cli):
+    data = write_ids(tmp_path / "data")
+    done = run_cli("convert", data, "--to", "roi", "-o", tmp_path / "out", "--json", "-")
+    assert done.returncode == 0, done.stderr
+    said = json.loads(done.stdout)
+    assert len(said["files"]) == 2
+    assert said["objects"] == sum(len(np.unique(objects(i))) - 1 for i in range(2))
