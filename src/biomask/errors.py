@@ -31,12 +31,13 @@ class BiomaskError(Exception):
     what:  one sentence, what is wrong, with the values that were met.
     where: the file, folder or option, if there is one.
     fix:   what to type or change next.
+    names: the images concerned, where there are several.
     """
 
     exit_code = 1
 
-    def __init__(self, what: str, *, where: str | Path | None = None, fix: str | None = None) -> None:
-        self.what, self.where, self.fix = what, where, fix
+    def __init__(self, what: str, *, where: str | Path | None = None, fix: str | None = None, names: Sequence[str] = ()) -> None:
+        self.what, self.where, self.fix, self.names = what, where, fix, tuple(names)
         super().__init__(self.__str__())
 
     def __str__(self) -> str:

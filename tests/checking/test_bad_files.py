@@ -77,7 +77,7 @@ def test_a_file_that_may_not_be_read(folder, tmp_path):
     data = tmp_path / "data"
     os.chmod(data / "images" / "secret.png", 0o000)
     for path in [tmp_path, *tmp_path.parents]:
-        if path.stat().st_uid == 0 and not path.stat().st_mode & 0o005 == 0o005 and path != Path("/"):
+        if path.stat().st_uid == 0 and path.stat().st_mode & 0o005 != 0o005 and path != Path("/"):
             os.chmod(path, 0o755)
     out = tmp_path / "out"
     out.mkdir()

@@ -4,7 +4,19 @@ from pathlib import Path
 
 import pytest
 
-from biomask.data.pairing import Layout, Pair, Truth, index, label_files, missing_truth, pair_up, part_of, truth_of, unread_error, where_of
+from biomask.data.pairing import (
+    Layout,
+    Pair,
+    Truth,
+    index,
+    label_files,
+    missing_truth,
+    pair_up,
+    part_of,
+    truth_of,
+    unread_error,
+    where_of,
+)
 from biomask.errors import PairingError
 
 FIXTURES = Path(__file__).parents[1] / "fixtures" / "annotations"
@@ -64,9 +76,9 @@ class TestPairUp:
 
 
 @pytest.mark.parametrize(("name", "part"), [
-    ("train", "train"), ("Training", "train"), ("train2017", "train"), ("TRN", "train"), ("train_1", "train"), ("val", "validation"),
-    ("valid", "validation"), ("dev", "validation"), ("test-2", "test"), ("testing", "test"), ("trained", None), ("tests", None),
-    ("contest", None), ("2017", None), ("", None), ("a train", None)])
+    ("train", "train"), ("Training", "train"), ("train2017", "train"), ("TRN", "train"), ("train_1", "train"),
+    ("val", "validation"), ("valid", "validation"), ("dev", "validation"), ("test-2", "test"), ("testing", "test"),
+    ("trained", None), ("tests", None), ("contest", None), ("2017", None), ("", None), ("a train", None)])
 def test_parts(name, part):
     assert part_of(name) == part
 
@@ -87,7 +99,8 @@ class TestUnlabelled:
 
     def test_a_part_that_has_none_is_for_prediction(self, tmp_path):
         truth = Truth("mask", (tmp_path / "a.png",))
-        layout = self.layout(tmp_path, Pair("a", tmp_path / "a.png", truth, part="train"), Pair("b", tmp_path / "b.png", None, part="test"))
+        layout = self.layout(tmp_path, Pair("a", tmp_path / "a.png", truth, part="train"),
+                             Pair("b", tmp_path / "b.png", None, part="test"))
         assert layout.unlabelled == ()
         assert missing_truth(layout) is None
 

@@ -98,7 +98,7 @@ def test_colours_become_values_and_keep_their_colours(tmp_path):
     ids[4:12, 4:12], ids[15:28, 2:20] = 1, 2
     write_picture(tmp_path / "data" / "images" / "x.png", np.zeros((30, 30), np.uint8))
     write_picture(tmp_path / "data" / "masks" / "x.png", np.moveaxis(colours[ids], -1, 0).copy())
-    api.convert(tmp_path / "data", tmp_path / "out", "masks", {"legend": {"#ff0000": "red cells"}} | {"tolerance": 30, "legend": None})
+    api.convert(tmp_path / "data", tmp_path / "out", "masks", {"tolerance": 30})
     legend = json.loads((tmp_path / "out" / "legend.json").read_text(encoding="utf-8"))
     assert {tuple(e["colour"]) for e in legend} == {tuple(int(v) for v in c) for c in colours}
     with tifffile.TiffFile(tmp_path / "out" / "x.tif") as file:

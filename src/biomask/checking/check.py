@@ -10,7 +10,7 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
-from biomask.checking.probe import probe
+from biomask.checking.probe import prober
 from biomask.checking.problems import Problem, all_problems
 from biomask.data.facts import Inspected
 from biomask.data.groups import groups_for
@@ -44,6 +44,8 @@ class Checked:
     groups_reason: str
     verdict: tuple[tuple[str, str], ...]
     """(what, as text) lines of one screen."""
+    masks: str | None = None
+    """Where the labels were said to be."""
 
     @property
     def usable(self) -> bool:
@@ -64,6 +66,17 @@ class Checked:
         """The errors and warnings of one image."""
         return [p for p in self.problems if p.level != "note" and name in p.names]
 
+    def flags(self) -> list[tuple[str, str]]:
+        """(flag, value) of what was said about the data, and of what they say themselves: to be typed again with `train`."""
+        settings = self.understood.settings
+        legend = ",".join(f"{value}={name}" for value, name in (settings.legend or {}).items())
+        given = {"--masks": self.masks, "--labels": settings.kind, "--ignore": settings.ignore, "--legend": legend or None,
+                 "--values": _joined(settings.values), "--mask-scale": settings.mask_scale, "--unlabelled": settings.unlabelled,
+                 "--groups": settings.groups, "--axes": settings.axes, "--channels": _joined(settings.channels),
+                 "--z": settings.z, "--time": settings.time}
+        return [(flag, f"{value:g}" if isinstance(value, float) else str(value)) for flag, value in given.items()
+                if value is not None]
+
     def to_json(self) -> dict[str, Any]:
         """All of it but pictures, JSON-ready."""
         found = self.understood
@@ -79,6 +92,10 @@ class Checked:
         }
 
 
+def _joined(values: Sequence[object] | None) -> str | None:
+    return None if values is None else ",".join(map(str, values))
+
+
 def check(folder: str | Path, settings: DataSettings | None = None, *, masks: str | Path | None = None,
           progress: Progress | None = None) -> Checked:
     """Read everything in `folder` once and say what it is and what is wrong.
@@ -86,7 +103,8 @@ def check(folder: str | Path, settings: DataSettings | None = None, *, masks: st
     Raises only what leaves nothing to be said, such as a folder that is missing or holds no images.
     """
     progress = progress or Silent()
-    found = understand(folder, settings or DataSettings(), progress, masks=masks, probe=probe)
+    settings = settings or DataSettings()
+    found = understand(folder, settings, progress, masks=masks, probe=prober(settings.ignore))
     good = found.survey.good
     with progress.bar("comparing images") as bar:
         matches = find_matches([i.extra.signature for i in good]) if good else []
@@ -96,7 +114,8 @@ def check(folder: str | Path, settings: DataSettings | None = None, *, masks: st
     broken = {name for p in problems for name in p.names}
     problems += all_problems(good, found.encoding, _without_films(matches, good), broken)
     problems.sort(key=lambda p: LEVELS.index(p.level))
-    return Checked(found, tuple(problems), tuple(own), reason, tuple(_verdict(found, own, reason)))
+    return Checked(found, tuple(problems), tuple(own), reason, tuple(_verdict(found, own, reason)),
+                   str(masks) if masks is not None else None)
 
 
 def _without_films(matches: Sequence[Match], good: Sequence[Inspected]) -> list[Match]:
@@ -106,12 +125,13 @@ def _without_films(matches: Sequence[Match], good: Sequence[Inspected]) -> list[
 
 def _errors(found: Understood) -> list[Problem]:
     """What keeps the folder from being trained on, with the images concerned."""
-    by_file: dict[str, str] = {}
+    by_file: dict[str, list[str]] = {}
     errors = [e for error in found.errors for e in _flat(error)]
     for pair in found.layout.pairs:
         files = () if pair.truth is None else (pair.truth.where, *pair.truth.files)
-        by_file |= {str(file): pair.name for file in (pair.image, *files)}
-    names = [tuple(by_file[str(e.where)] for _ in range(1) if str(e.where) in by_file) for e in errors]
+        for file in {str(f) for f in (pair.image, *files)}:
+            by_file.setdefault(file, []).append(pair.name)
+    names = [tuple(e.names or by_file.get(str(e.where), ())) for e in errors]
     return [Problem("error", KINDS.get(type(e).__name__, "cannot be used"), n, _headline(e), e.fix or "")
             for e, n in zip(errors, names, strict=True)]
 
@@ -226,11 +246,11 @@ def _classes(found: Understood, labelled: Sequence[Inspected]) -> list[tuple[str
 
 def _objects(labelled: Sequence[Inspected]) -> str:
     """Number and size of objects; the diameter of a disc, or ball, of their median size."""
+    sizes = sorted(n for i in labelled for f in i.labels if f.form != "colours" for v, n in f.counts.items() if v > 0)
     total = sum(f.objects for i in labelled for f in i.labels)
-    sized = [f.areas for i in labelled for f in i.labels if f.areas[1]]
-    if not sized:
+    if not sizes:
         return f"{total}"
-    middle, low, high = median(a[1] for a in sized), min(a[0] for a in sized), max(a[2] for a in sized)
+    low, middle, high = (sizes[round(share * (len(sizes) - 1))] for share in (0.1, 0.5, 0.9))
     dims = len(labelled[0].image.size)
     diameter = 2 * (middle / pi) ** 0.5 if dims == 2 else 2 * (middle * 3 / (4 * pi)) ** (1 / 3)
     word = "px" if dims == 2 else "voxels"

@@ -12,6 +12,7 @@ import numpy.typing as npt
 from biomask.data.colours import pack
 from biomask.data.fit import FitSignature, fit_signature
 from biomask.data.similar import Signature, signature
+from biomask.data.survey import Probe
 from biomask.data.truth import Raw
 from biomask.image import Image
 from biomask.labels import PALETTE, Legend
@@ -36,19 +37,26 @@ class Extra:
     """(height, width) of the picture."""
 
 
-def probe(image: Image, raws: Sequence[Raw]) -> Extra:
+def prober(ignore: int | None) -> Probe:
+    """The probe for data whose label value `ignore` means nothing known."""
+    return lambda image, raws: _probe(image, raws, ignore)
+
+
+def _probe(image: Image, raws: Sequence[Raw], ignore: int | None) -> Extra:
     """All of it, from one reading."""
-    ids = [_ids(raw) for raw in raws]
+    ids = [_ids(raw, ignore) for raw in raws]
     fit = fit_signature(image.array, ids[0], "instances" if ids[0].max(initial=0) > MANY else "classes") if ids else None
     picture = small_picture(image, ids)
     return Extra(signature(image.array), fit, _jpeg(picture), picture.shape[1:])
 
 
-def _ids(raw: Raw) -> npt.NDArray[np.int32]:
-    """Numbers from 0 = background (*S), whatever the labels are."""
+def _ids(raw: Raw, ignore: int | None) -> npt.NDArray[np.int32]:
+    """Numbers from 0 = background, or unknown, (*S), whatever the labels are."""
     if raw.form == "fractions":
         return (raw.array >= 0.5).astype(np.int32)
     array = pack(raw.array) if raw.form == "colours" else raw.array
+    if ignore is not None and raw.form == "values":
+        array = np.where(array == ignore, 0, array)
     if array.dtype.kind in "iu" and array.min(initial=0) >= 0 and array.max(initial=0) < 2**16:
         used = np.bincount(array.ravel()) > 0
         used[0] = True
@@ -58,19 +66,28 @@ def _ids(raw: Raw) -> npt.NDArray[np.int32]:
 
 
 def small_picture(image: Image, ids: Sequence[npt.NDArray[np.int32]]) -> npt.NDArray[np.uint8]:
-    """RGB uint8 (3, Y, X) of the middle slice, with an outline around each object, class or structure in a colour of its own."""
-    plane = image.array if image.spatial_dims == 2 else image.array[:, image.size[0] // 2]
+    """RGB uint8 (3, Y, X), with an outline around each object, class or structure in a colour of its own.
+
+    Of a volume the plane with the most labels, or the middle one.
+    """
+    z = _fullest(ids, image.size[0]) if image.spatial_dims == 3 else 0
+    plane = image.array if image.spatial_dims == 2 else image.array[:, z]
     step = max(1, -(-max(plane.shape[1:]) // LONGEST))
     small = Image(np.ascontiguousarray(plane[:, ::step, ::step]) if step > 1 else plane, "cyx", image.name)
     shown = small if small.channels == 3 else Image(small.array[:1], "cyx", image.name)
     out = draw_outlines(shown, np.zeros(small.size, np.uint8), Legend.of_values([0]))
     for number, labels in enumerate(ids):
-        flat = labels if labels.ndim == 2 else labels[labels.shape[0] // 2]
+        flat = labels if labels.ndim == 2 else labels[z]
         sampled = flat[::step, ::step]
         edge = _edge(sampled)
         colours = np.asarray(PALETTE, np.uint8)[(sampled[edge] - 1 + number) % (len(PALETTE) - 1)]
         out[:, edge] = colours.T
     return out
+
+
+def _fullest(ids: Sequence[npt.NDArray[np.int32]], depth: int) -> int:
+    counts = sum((np.count_nonzero(labels, axis=(1, 2)) for labels in ids), np.zeros(depth, int))
+    return int(np.argmax(counts)) if counts.any() else depth // 2
 
 
 def _edge(ids: npt.NDArray[np.int32]) -> npt.NDArray[np.bool_]:

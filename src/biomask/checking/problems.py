@@ -62,6 +62,10 @@ def all_problems(good: Sequence[Inspected], encoding: Encoding | None, matches: 
             *neighbours(good, matches), *few_images(labelled)]
 
 
+def _counted(count: int, what: str) -> str:
+    return f"{count} {what}{'s' * (count != 1)}"
+
+
 def _are(count: int, what: str) -> str:
     return f"1 {what} is" if count == 1 else f"{count} {what}s are"
 
@@ -138,13 +142,13 @@ def duplicates(good: Sequence[Inspected], matches: Sequence[Match]) -> list[Prob
         across = [m for m in found if good[m.a].pair.part != good[m.b].pair.part]
         if across:
             problems.append(Problem("warning", f"{kind} across parts", _of(good, across),
-                                    f"{len(across)} pairs of images in different parts show {said}: {_pairs(good, across)}",
+                                    f"{_counted(len(across), 'pair')} of images in different parts: {said}: {_pairs(good, across)}",
                                     "remove one of each: scores on images that were trained on mean nothing"))
         inside = [m for m in found if m not in across]
         if inside:
             fix = "remove one of each" if kind != "overlap" else ""
             problems.append(Problem("warning" if kind == "duplicate" else "note", kind, _of(good, inside),
-                                    f"{len(inside)} pairs of images show {said}: {_pairs(good, inside)}; they are never split",
+                                    f"{_counted(len(inside), 'pair')} of images: {said}: {_pairs(good, inside)}; never split",
                                     fix))
     return problems
 
@@ -156,7 +160,7 @@ def neighbours(good: Sequence[Inspected], matches: Sequence[Match]) -> list[Prob
     problems = []
     if across:
         problems.append(Problem("warning", "neighbour across parts", _of(good, across),
-                                f"{len(across)} pairs of neighbouring crops are in different parts: {_pairs(good, across)}",
+                                f"{_counted(len(across), 'pair')} of neighbouring crops in different parts: {_pairs(good, across)}",
                                 "move them into one part: they show the same field of view"))
     inside = [m for m in found if m not in across]
     if inside:
@@ -194,7 +198,8 @@ def misplaced_masks(good: Sequence[Inspected]) -> list[Problem]:
     said = {"shifted": ("shifted mask", "move it back, or export it again"),
             "swapped": ("swapped pair", "exchange the two masks"),
             "turned": ("turned mask", "turn it back, or export it again"),
-            "inverted": ("inverted mask", "exchange foreground and background in it")}
+            "inverted": ("inverted mask", "exchange foreground and background in it"),
+            "incomplete": ("incomplete mask", "annotate the rest, or mark it as unknown and say --ignore VALUE")}
     done = set[frozenset[int]]()
     for found in misfits([i.extra.fit for i in good]):
         pair = frozenset({found.index, found.other if found.other is not None else found.index})

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -65,7 +66,8 @@ def check(
     checked = api.check(data, settings, masks=masks, report=target, progress=ConsoleProgress())
     if not write_json(checked.to_json(), json):
         print_verdict(checked)
-        following = f" · next: biomask train {data} -o MODEL" if checked.usable and checked.understood.layout.labelled else ""
+        words = shlex.join(["biomask", "train", str(data), *(w for flag in checked.flags() for w in flag), "-o", "MODEL"])
+        following = f" · next: {words}" if checked.usable and checked.understood.layout.labelled else ""
         show(f"report: {target}{following}")
     return 0 if checked.usable else 1
 

@@ -153,7 +153,7 @@ def missing_truth(layout: Layout) -> PairingError | None:
     return PairingError(
         f"{len(missing)} of {len(layout.pairs)} images have no labels:\n  " + "\n  ".join(lines), where=layout.root,
         fix="rename the files that belong together; or say --unlabelled ignore (leave these images out) or "
-            "--unlabelled background (there is nothing on them)")
+            "--unlabelled background (there is nothing on them)", names=[p.name for p in missing])
 
 
 def _below_the_first(path: Path) -> str:

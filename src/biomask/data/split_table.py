@@ -3,18 +3,25 @@
 from __future__ import annotations
 
 import csv
-from collections.abc import Sequence
+import io
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path, PurePosixPath
 
 from biomask.data.naming import normal
-from biomask.data.pairing import Layout, Pair, part_of
+from biomask.data.pairing import Layout, part_of
 from biomask.errors import PairingError
+from biomask.io.files import READERS, UNREAD
+from biomask.stored import stem_of, suffix_of
 
 NAMES = ("split.csv", "splits.csv", "groups.csv", "split.tsv")
 IMAGE_COLUMNS = ("image", "images", "name", "file", "filename", "file_name", "image_id", "id", "path")
 PART_COLUMNS = ("part", "split", "set", "subset", "partition", "fold_part")
 GROUP_COLUMNS = ("group", "groups", "patient", "patient_id", "subject", "case", "slide", "animal", "well", "plate")
+
+#: A name as its parts, folded and without suffix.
+Key = tuple[str, ...]
 
 
 def apply_split_table(layout: Layout, group_column: str | None = None) -> Layout:
@@ -23,7 +30,8 @@ def apply_split_table(layout: Layout, group_column: str | None = None) -> Layout
     group_column: the column that names groups; None = the first of the usual ones. Raises PairingError for a table that
     cannot be understood; names that are in only one of table and folder become problems and notes.
     """
-    path = next((layout.root / name for name in NAMES if (layout.root / name).is_file()), None)
+    there = {p.name.casefold(): p for p in layout.root.glob("*") if p.name.casefold() in NAMES and p.is_file()}
+    path = next((there[name] for name in NAMES if name in there), None)
     if path is None:
         if group_column is not None:
             raise PairingError(f"--groups column:{group_column}: there is no split.csv", where=layout.root,
@@ -40,37 +48,66 @@ def apply_split_table(layout: Layout, group_column: str | None = None) -> Layout
     group = next((columns[c] for c in wanted if c in columns), None)
     if group_column and group is None:
         raise PairingError(f"has no column {group_column!r}, but {', '.join(columns.values())}", where=path)
-    return _applied(layout, path, {_key(r[image]): r for r in rows}, part, group)
+    return _applied(layout, path, [(_key(r[image]), r) for r in rows if r[image].strip()], part, group)
 
 
-def _applied(layout: Layout, path: Path, rows: dict[str, dict[str, str]], part: str | None, group: str | None) -> Layout:
-    pairs, used, strange = [], set[str](), set[str]()
-    for pair in layout.pairs:
-        key = next((k for k in _names(pair) if k in rows), None)
+def _applied(layout: Layout, path: Path, listed: Sequence[tuple[Key, Mapping[str, str]]], part: str | None,
+             group: str | None) -> Layout:
+    rows = dict(listed)
+    found = _found(layout, rows)
+    pairs, strange = [], set[str]()
+    for pair, key in zip(layout.pairs, found, strict=True):
         if key is None:
             pairs.append(pair)
             continue
-        used.add(key)
         said = rows[key][part].strip() if part else ""
         if said and part_of(said) is None:
             strange.add(said)
         pairs.append(replace(pair, part=part_of(said) if said else pair.part,
                              group=(rows[key][group].strip() or None) if group else pair.group))
-    errors = list(layout.problems)
+    # What an earlier look at the same table said is said anew.
+    errors = [e for e in layout.problems if e.where != path]
+    notes = [n for n in layout.notes if path.name not in n]
     if strange:
         errors.append(PairingError(f"{part} {', '.join(sorted(strange)[:10])} is not known", where=path,
                                    fix="say train, validation or test"))
-    missing = [p.name for p in layout.pairs if not used & set(_names(p))] if len(used) < len(layout.pairs) else []
+    errors += _contradictions(listed, [c for c in (part, group) if c], path)
+    missing = [p.name for p, key in zip(layout.pairs, found, strict=True) if key is None]
     if missing and part:
         errors.append(PairingError(f"lacks {len(missing)} of {len(layout.pairs)} images: {_some(missing)}", where=path,
-                                   fix="add a row for each"))
-    gone = [k for k in rows if k not in used]
-    notes = list(layout.notes)
+                                   fix="add a row for each, with its folder where several have the same name"))
+    gone = ["/".join(k) for k in rows if k not in found]
     if gone:
         notes.append(f"{path.name} names {len(gone)} images that are not there: {_some(gone)}")
     said = " and ".join(word for word, column in (("parts", part), ("groups", group)) if column)
     notes.append(f"{said or 'nothing'} from {path.name}")
     return replace(layout, pairs=tuple(pairs), notes=tuple(notes), problems=tuple(errors))
+
+
+def _found(layout: Layout, rows: Mapping[Key, object]) -> list[Key | None]:
+    """The row of each image, by its name or any end of its path, or by a row that ends with them; None where it is open."""
+    tails = Counter(k[i:] for k in rows for i in range(len(k)))
+    whole = {k[i:]: k for k in rows for i in range(len(k)) if tails[k[i:]] == 1}
+    found = []
+    for pair in layout.pairs:
+        inside = pair.image.relative_to(layout.root) if layout.root in pair.image.parents else Path(pair.image.name)
+        name, place = _key(pair.name + pair.image.suffix), _key(inside.as_posix())
+        ends = [name, *(place[i:] for i in range(len(place)))]
+        found.append(next((k for k in ends if k in rows), None) or whole.get(place) or whole.get(name))
+    shared = Counter(found)
+    return [k if shared[k] == 1 else None for k in found]
+
+
+def _contradictions(listed: Sequence[tuple[Key, Mapping[str, str]]], columns: Sequence[str], path: Path) -> list[PairingError]:
+    """The error that names images in several rows that differ."""
+    said: dict[Key, list[str]] = {}
+    for key, row in listed:
+        told = " ".join(row[c].strip() for c in columns)
+        if told not in said.setdefault(key, []):
+            said[key].append(told)
+    twice = [f"{'/'.join(k)} ({' and '.join(v)})" for k, v in said.items() if len(v) > 1]
+    return [PairingError(f"has rows that contradict each other: {_some(twice)}", where=path,
+                         fix="keep one row an image")] if twice else []
 
 
 def _rows(path: Path) -> list[dict[str, str]]:
@@ -79,17 +116,18 @@ def _rows(path: Path) -> list[dict[str, str]]:
     except (OSError, UnicodeDecodeError) as error:
         raise PairingError(f"cannot be read as text ({error})", where=path, fix="save it as CSV in UTF-8") from error
     delimiter = max((",", ";", "\t"), key=text.split("\n", 1)[0].count)
-    return [{k: v or "" for k, v in row.items() if k is not None} for row in csv.DictReader(text.splitlines(), delimiter=delimiter)]
+    try:
+        found = list(csv.DictReader(io.StringIO(text, newline=""), delimiter=delimiter))
+    except csv.Error as error:
+        raise PairingError(f"cannot be read as a table ({error})", where=path, fix="save it as CSV in UTF-8") from error
+    return [{k: v or "" for k, v in row.items() if k is not None} for row in found]
 
 
-def _key(name: str) -> str:
-    return normal(name.strip().replace("\\", "/")).casefold()
-
-
-def _names(pair: Pair) -> list[str]:
-    """What a table may call an image: with folders or without, with suffix or without."""
-    name, file = PurePosixPath(pair.name), pair.image.name
-    return [_key(n) for n in (pair.name, str(name.parent / file), file, file.split(".", 1)[0], pair.image.stem, name.name)]
+def _key(name: str) -> Key:
+    """Without the suffix of an image, if it has one: tables may name the mask, or the file that the image was made from."""
+    path = PurePosixPath(normal(name.strip().replace("\\", "/")).casefold())
+    suffix = suffix_of(Path(path.name))
+    return (*path.parts[:-1], stem_of(Path(path.name)) if suffix in READERS or suffix in UNREAD else path.name)
 
 
 def _some(names: Sequence[str]) -> str:

@@ -146,7 +146,7 @@ def _misfit(kind: tuple[str, int], items: Sequence[Inspected], usual: tuple[str,
     else:
         fix = "say which channels are meant, e.g. --channels 0; or keep one kind of images"
     what = f"{_counted_images(len(items))} {_described(kind)}, the other {count} {_described(usual)}: {names}"
-    return ReadError(what, where=items[0].pair.image if len(items) == 1 else None, fix=fix)
+    return ReadError(what, where=items[0].pair.image if len(items) == 1 else None, fix=fix, names=[i.pair.name for i in items])
 
 
 def _counted_images(n: int) -> str:
@@ -216,7 +216,7 @@ def _blurred_errors(blurred: Sequence[Inspected], labelled: Sequence[Inspected])
     if len(blurred) > len(labelled) / 2:
         return [LabelsError(f"{len(blurred)} of {len(labelled)} masks hold many values between their usual ones ({peaks}): "
                             "smoothed, resized or JPEG-compressed masks", where=common_folder(blurred),
-                            fix=fix.replace("save it", "save them"))]
+                            fix=fix.replace("save it", "save them"), names=[i.pair.name for i in blurred])]
     return [LabelsError(f"{max(f.distinct for f in i.labels)} values, most pixels at {peaks}: a smoothed, resized or "
                         "JPEG-compressed mask", where=where_of(i.pair), fix=fix) for i in blurred]
 
@@ -232,7 +232,8 @@ def mixed_programs(labelled: Sequence[Inspected], settings: DataSettings) -> lis
         return []
     return [LabelsError(f"{len(one)} masks hold 0 and 1 (such as {some([_name(i) for i in one], 3)}), {len(full)} hold 0 and 255 "
                         f"(such as {some([_name(i) for i in full], 3)})", where=common_folder(labelled),
-                        fix="save all masks with the same two values")]
+                        fix="save all masks with the same two values",
+                        names=[i.pair.name for i in min(one, full, key=len)])]
 
 
 def _name(item: Inspected) -> str:
@@ -250,13 +251,14 @@ def _unlabelled_question(good: Sequence[Inspected], settings: DataSettings) -> l
     if empty and len(empty) < len(labelled):
         shown = some([_name(i) for i in empty])
         errors.append(LabelsError(f"{len(empty)} of {len(labelled)} masks are empty: empty, or not annotated? {shown}",
-                                  where=common_folder(empty), fix=answer.format("leave these images out").strip()))
+                                  where=common_folder(empty), fix=answer.format("leave these images out").strip(),
+                                  names=[i.pair.name for i in empty]))
     gaps = [(i, sorted({z for f in i.labels for z in f.gaps})) for i in labelled if any(f.gaps for f in i.labels)]
     if gaps:
         shown = some([f"{_name(i)} (planes {', '.join(map(str, z[:5]))}{' …' if len(z) > 5 else ''})" for i, z in gaps], 5)
         errors.append(LabelsError(f"{len(gaps)} volumes have planes without labels between labelled ones: empty, or not "
                                   f"annotated? {shown}", where=common_folder([i for i, _ in gaps]),
-                                  fix=answer.format("not trained on").strip()))
+                                  fix=answer.format("not trained on").strip(), names=[i.pair.name for i, _ in gaps]))
     return errors
 
 

@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from biomask.data.understand import some
-from biomask.recipe import DataSettings
 from biomask.reports.contents import agreed, content_blocks, drawn
 from biomask.reports.html import (
     Block,
@@ -71,7 +70,7 @@ def _counts(checked: Checked) -> Counter[str]:
 def _verdict(checked: Checked) -> Verdict:
     found, counts = checked.understood, _counts(checked)
     folder = shlex.quote(str(found.layout.root))
-    flags = "".join(f" {flag} {shlex.quote(value)}" for flag, value in _flags(found.settings))
+    flags = "".join(f" {flag} {shlex.quote(value)}" for flag, value in checked.flags())
     said = " and ".join(count(counts[level], level) for level in ("error", "warning") if counts[level])
     if not checked.usable:
         return Verdict("error", f"Not usable yet: {said}", "Mend what is listed below, then:", f"biomask check {folder}{flags}")
@@ -82,20 +81,6 @@ def _verdict(checked: Checked) -> Verdict:
         return Verdict(level, f"{text}; {said}" if said else text, then, f"biomask predict MODEL {folder} -o OUT")
     text = f"Usable, with {said}" if said else "Usable: nothing wrong was found"
     return Verdict(level, text, then, f"biomask train {folder}{flags} -o MODEL")
-
-
-def _flags(settings: DataSettings) -> list[tuple[str, str]]:
-    """The flags that say the same again."""
-    legend = ",".join(f"{value}={name}" for value, name in (settings.legend or {}).items())
-    given = {"--labels": settings.kind, "--ignore": settings.ignore, "--legend": legend or None,
-             "--values": _joined(settings.values), "--mask-scale": settings.mask_scale, "--unlabelled": settings.unlabelled,
-             "--groups": settings.groups, "--axes": settings.axes, "--channels": _joined(settings.channels), "--z": settings.z,
-             "--time": settings.time}
-    return [(flag, f"{value:g}" if isinstance(value, float) else str(value)) for flag, value in given.items() if value is not None]
-
-
-def _joined(values: Sequence[object] | None) -> str | None:
-    return None if values is None else ",".join(map(str, values))
 
 
 def _headline(checked: Checked) -> Headline:

@@ -13,7 +13,7 @@ import numpy as np
 from biomask.data.colours import unpack
 from biomask.data.encoding import Encoding
 from biomask.labels import PALETTE
-from biomask.reports.figures import _WIDTH, GRID, MAIN, MARKED, QUIET, _svg
+from biomask.reports.figures import GRID, MAIN, MARKED, QUIET, WIDTH, svg
 from biomask.reports.html import Block, Table
 from biomask.reports.parts import chart, count, folded
 
@@ -254,7 +254,7 @@ def _object_chart(sizes: Sequence[int], per_image: Sequence[int], unit: str) -> 
     alt = (f"Two histograms. Size of {len(sizes):,} objects: {min(sizes):,} to {max(sizes):,} {unit}, median {median(sizes):,.0f}. "
            f"Objects in an image: {min(per_image):,} to {max(per_image):,}, median {_number(median(per_image))}.")
     said = f"{count(len(sizes), 'object')} in {count(len(per_image), 'image')}, sizes on a logarithmic axis; the lines are medians."
-    return chart(_svg(draw, (_WIDTH, 2.3)), alt, said)
+    return chart(svg(draw, (WIDTH, 2.3)), alt, said)
 
 
 def _histogram(axes: Axes, values: Sequence[int], bins: Any, title: str, label: str) -> None:
@@ -290,4 +290,4 @@ def _share_chart(names: Sequence[str], shares: Sequence[Sequence[float]]) -> Blo
     alt = "; ".join(f"{name}: {percent(min(s))} to {percent(max(s))}, median {percent(median(s))}"
                     for name, s in zip(names, shares, strict=True))
     said = f"Line: from the lowest to the highest of {count(len(shares[0]), 'image')}; bar: the middle 80 % of them; dot: median."
-    return chart(_svg(draw, (_WIDTH, height)), f"Share of the pixels of an image. {alt}.", said)
+    return chart(svg(draw, (WIDTH, height)), f"Share of the pixels of an image. {alt}.", said)

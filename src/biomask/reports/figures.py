@@ -39,7 +39,7 @@ MOST_NAMED = 40
 LONGEST_NAME = 30
 
 #: Inches at 96 CSS pixels each.
-_WIDTH, _ROW = 7.5, 0.235
+WIDTH, _ROW = 7.5, 0.235
 
 _STYLE = {
     "svg.hashsalt": "biomask", "svg.fonttype": "none", "font.family": "sans-serif", "font.sans-serif": ["DejaVu Sans"],
@@ -68,7 +68,7 @@ def learning_curves(history: Sequence[LogRow]) -> bytes:
             figure.text(0.5, 0.5, "nothing was logged", ha="center")
         figure.subplots_adjust(left=0.07, right=0.985, top=0.87, bottom=0.17, wspace=0.17)
 
-    return _svg(draw, (_WIDTH if len(panels) == 2 else _WIDTH * 0.62, 2.7))
+    return svg(draw, (WIDTH if len(panels) == 2 else WIDTH * 0.62, 2.7))
 
 
 def best_validation(history: Sequence[LogRow]) -> LogRow | None:
@@ -82,17 +82,17 @@ def per_image_scores(names: Sequence[str], values: Sequence[float | None], label
     order = sorted(range(len(values)), key=lambda i: (values[i] is None, values[i] or 0.0, names[i]))
     defined = [float(v) for i in order if (v := values[i]) is not None]
     if len(order) > MOST_NAMED:
-        return _svg(lambda figure: _draw_ranks(figure, defined, len(order), label), (_WIDTH, 2.9))
+        return svg(lambda figure: _draw_ranks(figure, defined, len(order), label), (WIDTH, 2.9))
     height = 0.8 + _ROW * max(1, len(order))
     rows = [(names[i], values[i]) for i in order]
-    return _svg(lambda figure: _draw_rows(figure, rows, label, height, mean=True), (_WIDTH, height))
+    return svg(lambda figure: _draw_rows(figure, rows, label, height, mean=True), (WIDTH, height))
 
 
 def score_bars(names: Sequence[str], values: Sequence[float | None], label: str, marked: int | None = None) -> bytes:
     """SVG: one bar each in the given order, from 0; the bar number `marked` stands out."""
     height = 0.7 + 1.35 * _ROW * max(1, len(names))
     rows = list(zip(names, values, strict=True))
-    return _svg(lambda figure: _draw_rows(figure, rows, label, height, marked=marked, bars=True), (_WIDTH, height))
+    return svg(lambda figure: _draw_rows(figure, rows, label, height, marked=marked, bars=True), (WIDTH, height))
 
 
 def on_dark(svg: bytes) -> bytes:
@@ -162,7 +162,7 @@ def middle(array: npt.NDArray[Any]) -> npt.NDArray[Any]:
     return array if array.ndim == 2 else array[array.shape[0] // 2]
 
 
-def _svg(draw: Callable[[Any], None], size: tuple[float, float]) -> bytes:
+def svg(draw: Callable[[Any], None], size: tuple[float, float]) -> bytes:
     """What `draw` puts on a figure of `size` inches, as SVG without date, version or background."""
     import matplotlib
     from matplotlib.figure import Figure
