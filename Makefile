@@ -31,6 +31,7 @@ check: install
 bench: install
 	$(BIN)/python benchmarks/isbi2012.py
 	$(BIN)/python benchmarks/tiling.py
+	$(BIN)/python benchmarks/checking.py
 
 clean:
 	rm -rf $(VENV) build dist

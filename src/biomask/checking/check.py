@@ -15,7 +15,7 @@ from biomask.checking.problems import Problem, all_problems
 from biomask.data.facts import Inspected
 from biomask.data.groups import groups_for
 from biomask.data.matches import Match
-from biomask.data.pairing import Pair
+from biomask.data.pairing import Pair, where_of
 from biomask.data.similar import find_matches
 from biomask.data.understand import Understood, some, understand
 from biomask.errors import BiomaskError, ManyErrors
@@ -156,7 +156,9 @@ def _verdict(found: Understood, groups: Sequence[str], reason: str) -> list[tupl
                       f"{max(i.high for i in images):g}"))
         lines.append(("spacing", _spacing(good)))
         lines.append(("channels", _channels(good)))
-    labelled = [i for i in good if i.labels]
+    wrong = {name for e in found.errors for name in e.names} | {str(e.where) for e in found.errors}
+    labelled = [i for i in good if i.labels and i.pair.name not in wrong and str(where_of(i.pair)) not in wrong] or [
+        i for i in good if i.labels]
     if found.encoding is not None:
         lines.append(("labels", f"{found.encoding.kind}: {found.encoding.reason}"))
         lines += _classes(found, labelled)
@@ -164,7 +166,7 @@ def _verdict(found: Understood, groups: Sequence[str], reason: str) -> list[tupl
         lines.append(("labels", "none: these images can be predicted, not trained on"))
     lines.append(("unlabelled", _unlabelled(found, labelled)))
     if reason:
-        lines.append(("groups", f"{len(set(groups))} of {len(groups)} images: {reason}"))
+        lines.append(("groups", f"{len(set(groups))} among {len(groups)} images: {reason}"))
     return lines
 
 

@@ -208,7 +208,8 @@ def misplaced_masks(good: Sequence[Inspected]) -> list[Problem]:
         done.add(pair)
         names = tuple(good[i].pair.name for i in sorted(pair))
         kind, fix = said[found.kind]
-        problems.append(Problem("warning", kind, names, f"{good[found.index].pair.name}: {found.detail}", fix))
+        who = f"mask of {names[0]}" if len(names) == 1 else f"masks of {' and '.join(names)}"
+        problems.append(Problem("warning", kind, names, f"{who}: {found.detail}", fix))
     return problems
 
 

@@ -1,0 +1,114 @@
+"""Annotation files are told from all other files, and give their shapes in whatever way they came."""
+
+import gzip
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import tifffile
+
+from biomask.data.annotations import (
+    coco_files,
+    coco_images,
+    is_annotation,
+    list_annotations,
+    read_annotations,
+    read_coco_entry,
+    with_overlays,
+)
+from biomask.errors import BiomaskError, ReadError
+
+FIXTURES = Path(__file__).parents[1] / "fixtures" / "annotations"
+
+ONE_IMAGE = ("imagej/RoiSet.zip", "imagej/ring.roi", "napari/shapes.csv", "labelme/cells.json", "qupath/export.geojson",
+             "qupath/version_0.2.json")
+
+
+@pytest.mark.parametrize("name", ONE_IMAGE)
+def test_files_of_each_program(name):
+    assert is_annotation(FIXTURES / name)
+    assert read_annotations(FIXTURES / name).shapes
+
+
+@pytest.mark.parametrize("name", ["overlay_stack.tif", "overlay_hyperstack.tif", "selection.tif"])
+def test_overlays_in_images(name):
+    assert not is_annotation(FIXTURES / "imagej" / name)
+    assert read_annotations(FIXTURES / "imagej" / name).shapes
+
+
+def test_coco_is_about_many_images():
+    file = FIXTURES / "coco" / "instances.json"
+    assert not is_annotation(file)
+    assert coco_files(FIXTURES / "coco") == [file]
+    names = coco_images(file)
+    assert names
+    assert any(read_coco_entry(file, name).shapes for name in names)
+    with pytest.raises(ReadError, match="does not list the image nowhere"):
+        read_coco_entry(file, "nowhere")
+
+
+@pytest.mark.parametrize(("name", "content"), [
+    ("settings.json", b'{"shapes": 3}'), ("package.json", b'{"name": "x", "version": "1"}'), ("list.json", b"[1, 2]"),
+    ("empty.json", b""), ("broken.json", b'{"shapes": [{"points"'), ("results.csv", b"name,area\na,3\n"), ("empty.csv", b""),
+    ("not a zip.zip", b"text"), ("empty.zip", b""), ("empty.roi", b""),
+    ("text.roi", b"hello, I am a text"), ("bytes.csv", bytes(range(256))), ("bytes.json", bytes(range(256))),
+    ("utf16.json", '{"shapes": []}'.encode("utf-16")), ("a.geojson", b"{}"), ("archive.json.gz", b"not gzip"),
+    ("notes.txt", b'{"type": "FeatureCollection", "features": []}'),
+])
+def test_other_files_are_none(tmp_path, name, content):
+    (tmp_path / name).write_bytes(content)
+    assert not is_annotation(tmp_path / name)
+    assert coco_files(tmp_path) == []
+    assert list_annotations(tmp_path) == []
+
+
+def test_listed_in_name_order_without_hidden_ones(tmp_path):
+    for name in ("b/x.geojson", "a.geojson", ".c.geojson", ".hidden/d.geojson", "b/.e.geojson"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_bytes((FIXTURES / "qupath" / "export.geojson").read_bytes())
+    assert [p.relative_to(tmp_path).as_posix() for p in list_annotations(tmp_path)] == ["a.geojson", "b/x.geojson"]
+    assert list_annotations(tmp_path / "a.geojson") == [tmp_path / "a.geojson"]
+
+
+def test_packed_by_gzip(tmp_path):
+    (tmp_path / "a.geojson.gz").write_bytes(gzip.compress((FIXTURES / "qupath" / "export.geojson").read_bytes()))
+    assert list_annotations(tmp_path) == [tmp_path / "a.geojson.gz"]
+    unpacked = read_annotations(FIXTURES / "qupath" / "export.geojson")
+    assert len(read_annotations(tmp_path / "a.geojson.gz").shapes) == len(unpacked.shapes)
+
+
+def test_a_coco_file_that_changes_is_read_again(tmp_path):
+    import os
+
+    def write(name: str) -> None:
+        (tmp_path / "c.json").write_text(json.dumps({"images": [{"id": 1, "file_name": name, "width": 3, "height": 3}],
+                                                     "annotations": [], "categories": []}))
+
+    write("a.png")
+    assert coco_images(tmp_path / "c.json") == ["a.png"]
+    write("b.png")
+    os.utime(tmp_path / "c.json", (1, 1))
+    assert coco_images(tmp_path / "c.json") == ["b.png"]
+
+
+def test_overlays_are_found_among_other_tiffs(tmp_path):
+    tifffile.imwrite(tmp_path / "plain.tif", np.zeros((4, 4), np.uint8))
+    tifffile.imwrite(tmp_path / "imagej.tif", np.zeros((4, 4), np.uint8), imagej=True)
+    (tmp_path / "broken.tif").write_bytes(b"broken")
+    (tmp_path / "empty.tif").write_bytes(b"")
+    (tmp_path / "drawn.tif").write_bytes((FIXTURES / "imagej" / "selection.tif").read_bytes())
+    assert with_overlays(tmp_path) == [tmp_path / "drawn.tif"]
+
+
+@pytest.mark.parametrize("text", ['{"images": [{"id": 1, "file_name": "a.png"}], "annotations": [{"image_id": 1}', "{}"])
+def test_a_damaged_coco_file_is_an_error_that_names_it(tmp_path, text):
+    (tmp_path / "instances.json").write_text(text)
+    with pytest.raises(BiomaskError, match=r"instances\.json"):
+        coco_images(tmp_path / "instances.json")
+
+
+def test_an_annotation_file_of_no_kind_is_an_error_that_names_it(tmp_path):
+    (tmp_path / "a.tif").write_bytes(b"broken")
+    with pytest.raises(BiomaskError, match=r"a\.tif"):
+        read_annotations(tmp_path / "a.tif")
