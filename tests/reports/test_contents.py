@@ -89,7 +89,7 @@ def test_fractions_and_unknown_labels_are_not_counted():
 @pytest.mark.parametrize("number", [0, 1])
 def test_colours_of_the_captions_are_those_of_the_pictures(values, number):
     array = np.repeat(np.array(values), 6)[None].repeat(8, axis=0)
-    ids = [np.zeros_like(array, dtype=np.int32)] * number + [_ids(Raw(array, "values"))]
+    ids = [np.zeros_like(array, dtype=np.int32)] * number + [_ids(Raw(array, "values"), None)]
     rgb = small_picture(Image(np.zeros((1, *array.shape), np.uint8), "cyx", "a"), ids)
     counts = {int(v): int((array == v).sum()) for v in values}
     for value, colour in outline_colours(facts(counts), number).items():

@@ -2,16 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from biomask.data.limits import MOST_CLASSES
-
 #: Colours of fewer pixels than this share are no class of their own.
 RARE = 2e-4
+
+#: Up to so many colours in all masks together they are exact: compression and smoothing make more.
+FEW_COLOURS = 32
+
+#: Difference in red, green or blue up to which neighbours are alike.
+ALIKE = 6
+
+#: Share of the pixels of a colour that lie amid their like, if it is an area and no edge of others.
+AREA = 0.2
+
+#: Colours that are looked at for a legend.
+MOST_CANDIDATES = 256
 
 
 def snapped(values: npt.NDArray[Any], allowed: Sequence[int]) -> npt.NDArray[np.int64]:
@@ -64,20 +75,76 @@ def reach_of(pixels: Mapping[int, int]) -> int:
     return max(2, (max(pixels) - min(pixels)) // 16)
 
 
-def distance(a: int, b: int) -> float:
-    return float(np.hypot.reduce(np.subtract(unpack(a), unpack(b), dtype=float)))
+def flat_pixels(colours: npt.NDArray[np.uint8]) -> npt.NDArray[np.bool_]:
+    """Whether no neighbour of a pixel in its plane differs by more than `ALIKE` in red, green or blue; for (3, *S)."""
+    flat = np.ones(colours.shape[1:], bool)
+    for axis in (-2, -1):
+        step = np.abs(np.diff(colours.astype(np.int16), axis=axis)).max(axis=0) > ALIKE
+        first, last = (tuple(part if a == flat.ndim + axis else slice(None) for a in range(flat.ndim))
+                       for part in (slice(None, -1), slice(1, None)))
+        flat[first] &= ~step
+        flat[last] &= ~step
+    return flat
 
 
-def dominant_colours(pixels: Mapping[int, int], tolerance: int) -> list[int]:
-    """The colours of a legend, most common first: those that are common and not within tolerance of a commoner one."""
-    total = sum(pixels.values())
+def coarsened(pixels: Mapping[int, int], most: int) -> dict[int, int]:
+    """{0xRRGGBB: pixels} of the `most` common colours, the others counted at the middle of their cube of 16 x 16 x 16."""
+    ordered = Counter(pixels).most_common()
+    found = Counter(dict(ordered[:most]))
+    for colour, n in ordered[most:]:
+        found[colour & 0xF0F0F0 | 0x080808] += n
+    return dict(found)
+
+
+def in_rgb(colours: Iterable[int]) -> npt.NDArray[np.float32]:
+    """(N, 3) of packed colours."""
+    packed = np.fromiter(colours, np.int64)
+    return np.stack([packed >> 16 & 255, packed >> 8 & 255, packed & 255], axis=1).astype(np.float32)
+
+
+def explained(pixels: Mapping[int, int], centres: Sequence[int], tolerance: int) -> float:
+    """Share of the pixels within the tolerance of one of the centres."""
+    rgb, counts = in_rgb(pixels), np.fromiter(pixels.values(), np.int64)
+    near = np.zeros(len(rgb), bool)
+    for centre in in_rgb(centres):
+        near |= np.linalg.norm(rgb - centre, axis=1) <= tolerance
+    return float(counts[near].sum() / max(1, counts.sum()))
+
+
+def dominant_colours(pixels: Mapping[int, int], flat: Mapping[int, int], tolerance: int) -> list[int]:
+    """The colours of a legend, most common first.
+
+    They are common, not within tolerance of a commoner one, and no mixture of two others: such lie at edges only. Where
+    there are a few colours in all, each of them is exact, and similar ones are told apart. flat: as in `LabelFacts`.
+    """
+    order = sorted(pixels, key=lambda c: (-pixels[c], c))
+    rgb, counts = in_rgb(order), np.array([pixels[c] for c in order])
+    amid = np.array([flat.get(c, 0) for c in order])
+    reach = 0 if len(order) <= FEW_COLOURS else tolerance
     found: list[int] = []
-    for colour, n in sorted(pixels.items(), key=lambda item: (-item[1], item[0])):
-        if n < RARE * total or len(found) > MOST_CLASSES:
+    for i in range(int(np.count_nonzero(counts >= RARE * counts.sum()))):
+        if len(found) > MOST_CANDIDATES:
             break
-        if all(distance(colour, c) > tolerance for c in found):
-            found.append(colour)
-    return found
+        if not found or np.linalg.norm(rgb[found] - rgb[i], axis=1).min() > reach:
+            found.append(i)
+    kept = []
+    for i in found:
+        like = np.linalg.norm(rgb - rgb[i], axis=1) <= max(reach, ALIKE)
+        area = amid[like].sum() >= AREA * counts[like].sum()
+        if area or not _is_mixture(rgb[i], rgb[[j for j in found if j != i]], max(reach, ALIKE)):
+            kept.append(order[i])
+    return kept
+
+
+def _is_mixture(colour: npt.NDArray[np.float32], others: npt.NDArray[np.float32], tolerance: float) -> bool:
+    """Whether a colour lies between two others, but for the tolerance."""
+    for k in range(len(others) - 1):
+        start, line = others[k], others[k + 1 :] - others[k]
+        along = ((colour - start) * line).sum(axis=1) / (line**2).sum(axis=1)
+        apart = np.linalg.norm(start + along[:, None] * line - colour, axis=1)
+        if ((along > 0) & (along < 1) & (apart <= tolerance)).any():
+            return True
+    return False
 
 
 def background_first(colours: Sequence[int], pixels: Mapping[int, int]) -> list[int]:

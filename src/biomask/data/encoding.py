@@ -11,7 +11,16 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from biomask.data.colours import background_first, distance, dominant_colours, nearest_colours, pack, snapped, unpack, usual_values
+from biomask.data.colours import (
+    background_first,
+    dominant_colours,
+    explained,
+    nearest_colours,
+    pack,
+    snapped,
+    unpack,
+    usual_values,
+)
 from biomask.data.facts import Inspected, LabelFacts
 from biomask.data.limits import MOST_CLASSES
 from biomask.data.truth import Raw
@@ -35,7 +44,10 @@ ONE_PIECE = 0.9
 NESTED = 0.6
 
 #: Share of pixels that the colours of a legend must explain; the rest are blurred edges.
-EXPLAINED = 0.95
+EXPLAINED = 0.85
+
+#: Share of pixels that lie amid their like in colour-coded masks.
+FLAT = 0.3
 
 
 @dataclass(frozen=True)
@@ -207,16 +219,23 @@ def _of_colours(facts: Sequence[LabelFacts], settings: DataSettings) -> Encoding
     pixels: Counter[int] = sum((Counter(f.counts) for f in facts), Counter())
     distinct = max(f.distinct for f in facts)
     given = {int(k[1:], 16): name for k, name in (settings.legend or {}).items() if isinstance(k, str)}
-    centres = list(given) or dominant_colours(pixels, settings.tolerance)
+    flat: Counter[int] = sum((Counter(f.flat) for f in facts), Counter())
+    common = dominant_colours(pixels, flat, settings.tolerance)
+    centres = list(given) or common
     total = sum(f.pixels for f in facts)
-    near = sum(n for v, n in pixels.items() if min(distance(v, c) for c in centres) <= settings.tolerance)
+    near = explained(pixels, centres, settings.tolerance)
     if settings.kind == "instances" or (settings.kind is None and not given and _colours_are_ids(facts)):
         return Encoding("instances", f"up to {distinct} colours an image, each of them one piece",
                         Legend.of_values([0, 1], {1: "object"}), "colours")
-    if len(centres) > MOST_CLASSES or near < EXPLAINED * total:
+    strangers = [c for c in common if given and explained({c: 1}, centres, settings.tolerance) == 0]
+    if strangers:
+        shown = ", ".join(f"#{c:06x} ({explained(pixels, [c], settings.tolerance):.1%} of the pixels)" for c in strangers[:8])
+        raise LabelsError(f"{len(strangers)} colours are not in the legend: {shown}", fix="name them too in --legend")
+    amid = sum(flat.values()) / total
+    if not given and (len(centres) > MOST_CLASSES or near < EXPLAINED or amid < FLAT):
         shown = ", ".join(f"#{c:06x}" for c in centres[:8])
-        raise LabelsError(f"up to {distinct} colours an image, of which {len(centres)} common ones explain {near / total:.0%}: a "
-                          f"photograph rather than a mask? Most common: {shown}",
+        raise LabelsError(f"up to {distinct} colours an image, of which {len(centres)} common ones explain {near:.0%}, {amid:.0%} of "
+                          f"the pixels amid their like: a photograph rather than a mask? Most common: {shown}",
                           fix='if it is a mask, name its colours: --legend "#000000=background,#ff0000=tumour"')
     ordered = background_first(centres, pixels)
     colours = tuple(unpack(c) for c in ordered)

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections import Counter, deque
+from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,7 +16,7 @@ import numpy as np
 import numpy.typing as npt
 from threadpoolctl import threadpool_limits
 
-from biomask.data.colours import pack
+from biomask.data.colours import coarsened, flat_pixels, pack
 from biomask.data.facts import ImageFacts, Inspected, LabelFacts
 from biomask.data.pairing import Pair
 from biomask.data.truth import Raw, read_truth
@@ -36,7 +37,7 @@ SMALLEST_SIDE = 8
 #: Objects are larger than this many pixels on average; thousands of smaller ones are a grey image.
 SMALLEST_OBJECT = 3
 
-#: Colours of a mask that are remembered, the most common first: JPEG makes thousands of them.
+#: Colours of a mask that are remembered as they are, the most common ones: JPEG makes thousands of them.
 MOST_COLOURS = 2048
 
 #: Values of masks among which levels of expert averages are sought.
@@ -117,9 +118,14 @@ def inspect(pair: Pair, settings: DataSettings, probe: Probe | None = None) -> I
             labels.append(label_facts(raw, settings.ignore, pair.truth.where if pair.truth else pair.image))
         except BiomaskError as error:
             errors.append(error)
+    hashes: dict[str, str] = {}
+    try:
+        hashes = _hashes(pair) if not errors else {}
+    except BiomaskError as error:
+        errors.append(error)
     if errors or image is None or facts is None:
         return [e for error in errors for e in (error.errors if isinstance(error, ManyErrors) else (error,))]
-    return Inspected(pair, facts, tuple(labels), _hashes(pair), probe(image, raws) if probe else None)
+    return Inspected(pair, facts, tuple(labels), hashes, probe(image, raws) if probe else None)
 
 
 def _unusable(facts: ImageFacts, where: Path) -> list[BiomaskError]:
@@ -136,13 +142,24 @@ def _unusable(facts: ImageFacts, where: Path) -> list[BiomaskError]:
 
 def _hashes(pair: Pair) -> dict[str, str]:
     try:
-        found = {f"{pair.name}:image": file_hash(pair.image)}
+        found = {f"{pair.name}:image": _hash_once(pair.image)}
         if pair.truth is not None:
-            files = [file_hash(f) for f in pair.truth.files]
+            files = [_hash_once(f) for f in pair.truth.files]
             found[f"{pair.name}:labels"] = files[0] if len(files) == 1 else hashlib.sha256("".join(files).encode()).hexdigest()
     except OSError as error:
         raise ReadError(f"cannot be read ({error.strerror or error})", where=error.filename or pair.image) from error
     return found
+
+
+def _hash_once(path: Path) -> str:
+    """The same for planes of one file, and for images of one COCO file."""
+    found = path.stat()
+    return _hash_of(path, found.st_mtime_ns, found.st_size)
+
+
+@lru_cache(maxsize=32)
+def _hash_of(path: Path, changed: int, size: int) -> str:
+    return file_hash(path)
 
 
 def file_hash(path: Path) -> str:
@@ -178,17 +195,22 @@ def label_facts(raw: Raw, ignore: int | None, where: Path) -> LabelFacts:
             pieces > 2 * len(foreground) or array.size < SMALLEST_OBJECT * len(counts)):
         raise LabelsError(f"{len(counts)} distinct values: a grey image rather than a mask?", where=where,
                           fix="give the masks; if this is the image, say where the masks are: --masks FOLDER")
-    kept = counts if raw.form != "colours" else dict(Counter(counts).most_common(MOST_COLOURS))
+    kept, flat = counts, dict[int, int]()
+    if raw.form == "colours":
+        kept = coarsened(counts, MOST_COLOURS)
+        flat = coarsened(_counted(array[flat_pixels(raw.array)]), MOST_COLOURS)
     palette = None if raw.palette is None else tuple((int(r), int(g), int(b)) for r, g, b in raw.palette)
     return LabelFacts(raw.form, kept, len(counts), array.size, float(min(counts)), float(max(counts)), pieces, areas,
                       len(foreground), _nested(array, counts), *_empty_planes(array != background), palette,
-                      dict(raw.classes), dict(raw.colours), raw.notes)
+                      dict(raw.classes), dict(raw.colours), raw.notes, flat)
 
 
 def _counted(array: npt.NDArray[Any]) -> dict[int, int]:
     """{value: pixels}, by counting where values are small and by sorting elsewhere."""
     if array.dtype.kind == "b":
         array = array.astype(np.uint8)
+    if not array.size:
+        return {}
     low, high = int(array.min()), int(array.max())
     if low >= 0 and high < 2**16:
         counts = np.bincount(array.ravel(), minlength=high + 1)

@@ -14,14 +14,17 @@ from biomask.data.annotations import read_annotations, read_coco_entry
 from biomask.data.pairing import Pair, Truth
 from biomask.errors import BiomaskError, LabelsError, ManyErrors
 from biomask.io.files import read_labels_raw
-from biomask.shapes import Annotations, object_ids
-from biomask.stored import Selection
+from biomask.shapes import Annotations, object_ids, on_plane
+from biomask.stored import Plane, Selection
 
 if TYPE_CHECKING:
     from biomask.recipe import DataSettings
 
 #: Relative difference of two sizes up to which one is the other's at a scale: exporters round to whole pixels.
 ROUNDING = 0.02
+
+#: Nobody exports at a scale nearer to 1; such sizes differ by a cut edge.
+SMALLEST_SCALE = 1.2
 
 
 @dataclass(frozen=True)
@@ -76,7 +79,7 @@ def _one(pair: Pair, size: tuple[int, ...], settings: DataSettings) -> Raw:
         raise LabelsError("has no labels", where=pair.image)
     if truth.form in ("shapes", "coco"):
         found = read_coco_entry(truth.files[0], truth.entry) if truth.form == "coco" else read_annotations(truth.files[0])
-        return _drawn(found, size, truth.where, pair)
+        return _drawn(found, size, truth.where, _plane(pair, settings))
     raw = _objects(truth, selection) if truth.form == "objects" else _values(truth.files[0], pair, selection)
     return fitted(raw, size, settings.mask_scale, truth.where)
 
@@ -133,15 +136,20 @@ def _objects(truth: Truth, selection: Selection) -> Raw:
     return Raw(out, "objects", notes=tuple(notes))
 
 
-def _drawn(found: Annotations, size: tuple[int, ...], where: Path, pair: Pair) -> Raw:
+def _plane(pair: Pair, settings: DataSettings) -> Plane:
+    """The plane and time point of the image, where one of several was chosen."""
+    z, time = (n if isinstance(n, int) else None for n in (settings.z, settings.time))
+    return Plane(z if pair.plane.z is None else pair.plane.z, time if pair.plane.time is None else pair.plane.time)
+
+
+def _drawn(found: Annotations, size: tuple[int, ...], where: Path, plane: Plane) -> Raw:
     """Outlines as ids, each on its planes; what is drawn as a crowd is unknown where no object lies."""
     from biomask.instances.polygons import rasterise
 
     if found.size is not None and tuple(found.size) != size[-2:]:
         raise LabelsError(f"was drawn on an image of {tuple(found.size)}, this one has {size[-2:]}", where=where,
                           fix="give the image at the size on which it was annotated")
-    here = [s for s in found.shapes if pair.plane.time in (None, s.time) or s.time is None]
-    here = [s for s in here if pair.plane.z in (None, s.z) or s.z is None]
+    here = on_plane(found.shapes, plane.z, plane.time)
     shapes, crowds = [s for s in here if not s.crowd], [s for s in here if s.crowd]
     ids = object_ids(shapes)
     drawn = rasterise(shapes, size, values=ids)
@@ -178,6 +186,8 @@ def _is_scaled(small: Sequence[int], large: Sequence[int], scale: float) -> bool
 
 
 def _advice(mask: tuple[int, ...], image: tuple[int, ...], scale: float | None) -> str:
+    if mask == image:
+        return "this mask has the size of its image: leave out --mask-scale, or export all masks at one scale"
     if len(mask) < len(image):
         return "if the mask is of the brightest projection, say --z max; if it is of one plane, --z N"
     if len(mask) > len(image):
@@ -186,6 +196,6 @@ def _advice(mask: tuple[int, ...], image: tuple[int, ...], scale: float | None) 
         return "rows and columns seem to be exchanged: transpose the mask"
     ratio = image[-1] / mask[-1]
     shown = round(ratio, 3) if abs(ratio - round(ratio)) > ROUNDING * ratio else round(ratio)
-    if scale is None and ratio > 1 and _is_scaled(mask, image, float(shown)):
+    if shown != scale and ratio >= SMALLEST_SCALE and _is_scaled(mask, image, float(shown)):
         return f"if it was exported at a downsample, say --mask-scale {shown:g}"
     return "export the mask at the image's full size"
