@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
+from functools import partial
 from math import isfinite, pi
 from pathlib import Path
 from statistics import median
@@ -104,7 +105,7 @@ def check(folder: str | Path, settings: DataSettings | None = None, *, masks: st
     """
     progress = progress or Silent()
     settings = settings or DataSettings()
-    found = understand(folder, settings, progress, masks=masks, probe=prober(settings.ignore))
+    found = understand(folder, settings, progress, masks=masks, prober=partial(prober, settings.ignore))
     good = found.survey.good
     with progress.bar("comparing images") as bar:
         matches = find_matches([i.extra.signature for i in good]) if good else []

@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from biomask.data.colours import pack
-from biomask.data.fit import FitSignature, fit_signature
+from biomask.data.fit import WORKING_SIDE, FitSignature, fit_signature
 from biomask.data.similar import Signature, signature
 from biomask.data.survey import Probe
 from biomask.data.truth import Raw
@@ -20,6 +20,10 @@ from biomask.prediction.outlines import draw_outlines
 
 #: Pixels of the longest side of a small picture.
 LONGEST = 160
+
+#: Of more images than this masks are laid on images of this side, a quarter of the work: of 256² images in tiles of 128² the
+#: same 180 of 180 planted shifts (from 5 pixels), turns and swaps were named.
+MANY_IMAGES, COARSE_SIDE = 500, 192
 
 #: More values than this, each in another colour, are objects.
 MANY = 8
@@ -37,15 +41,16 @@ class Extra:
     """(height, width) of the picture."""
 
 
-def prober(ignore: int | None) -> Probe:
-    """The probe for data whose label value `ignore` means nothing known."""
-    return lambda image, raws: _probe(image, raws, ignore)
+def prober(ignore: int | None, count: int) -> Probe:
+    """The probe for `count` images, whose label value `ignore` means nothing known."""
+    side = WORKING_SIDE if count <= MANY_IMAGES else COARSE_SIDE
+    return lambda image, raws: _probe(image, raws, ignore, side)
 
 
-def _probe(image: Image, raws: Sequence[Raw], ignore: int | None) -> Extra:
+def _probe(image: Image, raws: Sequence[Raw], ignore: int | None, side: int) -> Extra:
     """All of it, from one reading."""
     ids = [_ids(raw, ignore) for raw in raws]
-    fit = fit_signature(image.array, ids[0], "instances" if ids[0].max(initial=0) > MANY else "classes") if ids else None
+    fit = fit_signature(image.array, ids[0], "instances" if ids[0].max(initial=0) > MANY else "classes", side) if ids else None
     picture = small_picture(image, ids)
     return Extra(signature(image.array), fit, _jpeg(picture), picture.shape[1:])
 

@@ -128,9 +128,9 @@ def dominant_colours(pixels: Mapping[int, int], flat: Mapping[int, int], toleran
         if not found or np.linalg.norm(rgb[found] - rgb[i], axis=1).min() > reach:
             found.append(i)
     kept = []
-    for i in found:
-        like = np.linalg.norm(rgb - rgb[i], axis=1) <= max(reach, ALIKE)
-        area = amid[like].sum() >= AREA * counts[like].sum()
+    nearest = np.argmin([np.linalg.norm(rgb - rgb[i], axis=1) for i in found], axis=0)
+    for k, i in enumerate(found):
+        area = amid[nearest == k].sum() >= AREA * counts[nearest == k].sum()
         if area or not _is_mixture(rgb[i], rgb[[j for j in found if j != i]], max(reach, ALIKE)):
             kept.append(order[i])
     return kept

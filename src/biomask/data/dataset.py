@@ -148,7 +148,7 @@ def open_dataset(folder: str | Path, settings: DataSettings, normalization: Norm
     if settings.spacing is not None:
         raise UsageError("data.spacing is not followed yet", fix="leave data.spacing out and prepare the images alike")
     progress = progress or Silent()
-    found = understand(folder, settings, progress, masks=masks, parts=(None, "train", "validation"), probe=_signature)
+    found = understand(folder, settings, progress, masks=masks, parts=(None, "train", "validation"), prober=lambda _: _signature)
     raise_errors(found, folder)
     for note in found.notes:
         progress.say(note)

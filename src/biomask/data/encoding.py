@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -46,8 +46,9 @@ NESTED = 0.6
 #: Share of pixels that the colours of a legend must explain; the rest are blurred edges.
 EXPLAINED = 0.85
 
-#: Share of pixels that lie amid their like in colour-coded masks.
-FLAT = 0.3
+#: Distance in RGB of compressed areas from their colour, and the share of pixels within it: masks have 0.7 or more,
+#: photographs 0.4 or less.
+EXACT, CLOSELY = 12, 0.55
 
 
 @dataclass(frozen=True)
@@ -75,6 +76,8 @@ class Encoding:
 
     def labels(self, raws: Sequence[Raw], name: str, where: Path) -> Labels:
         """The labels of one image. Raises LabelsError for values that the legend lacks."""
+        if self.form == "colours":
+            raws = [_in_colour(r) for r in raws]
         raw = raws[0]
         unknown = raw.ignore
         if self.ignore is not None and raw.form == "values":
@@ -127,11 +130,26 @@ class Encoding:
             ids = flat.reshape(packed.shape).astype(np.int32) + (0 if values[0] == 0 else 1)
         else:
             ids = raw.array if unknown is None else np.where(unknown, 0, raw.array)
-            ids = ids.astype(np.int32, copy=False)
+            ids = _in_32_bits(ids)
         classes = None
         if self.names and raw.classes:
             classes = {n: 1 + self.names.index(c) for n, c in raw.classes.items() if c in self.names}
         return Labels(ids, "instances", name, self.legend, unknown, raw.spacing, classes)
+
+
+def _in_32_bits(ids: npt.NDArray[Any]) -> npt.NDArray[np.int32]:
+    """The same ids, numbered anew where they do not fit; 0 stays 0."""
+    if int(ids.min(initial=0)) >= -(2**31) and int(ids.max(initial=0)) < 2**31:
+        return ids.astype(np.int32, copy=False)
+    values, flat = np.unique(ids, return_inverse=True)
+    numbers = np.arange(1, len(values) + 1, dtype=np.int32)
+    numbers[values == 0] = 0
+    return np.asarray(numbers[flat].reshape(ids.shape))
+
+
+def _in_colour(raw: Raw) -> Raw:
+    """Three equal colours as what they are among colour-coded masks."""
+    return replace(raw, array=np.stack([raw.array] * 3), form="colours") if raw.in_colour else raw
 
 
 def _share(raw: Raw, full: float) -> npt.NDArray[np.float32]:
@@ -156,10 +174,10 @@ def infer_encoding(good: Sequence[Inspected], settings: DataSettings, structures
 
 def infer_encoding_of(single: Sequence[LabelFacts], settings: DataSettings) -> Encoding:
     """The same for one mask an image."""
-    forms = Counter(f.form for f in single)
-    if not forms:
+    if not single:
         raise LabelsError("there are no labels")
-    form = forms.most_common(1)[0][0]
+    form = usual_form(single)
+    single = [as_form(f, form) for f in single]
     if form == "objects":
         return _of_objects(single, settings)
     if form == "colours":
@@ -167,10 +185,34 @@ def infer_encoding_of(single: Sequence[LabelFacts], settings: DataSettings) -> E
     return _of_values(single, form, settings)
 
 
+def usual_form(facts: Iterable[LabelFacts]) -> str:
+    """The form of most masks but those in colour of which only one is used; fractions where any has them."""
+    forms = Counter(f.form for f in facts if not (f.in_colour and f.distinct == 1)) or Counter(["values"])
+    return "fractions" if set(forms) == {"values", "fractions"} else forms.most_common(1)[0][0]
+
+
+def as_form(facts: LabelFacts, form: str) -> LabelFacts:
+    """Facts of three equal colours as those of a colour-coded mask; others as they are."""
+    if form != "colours" or not facts.in_colour:
+        return facts
+    counts = {v * 0x010101: n for v, n in facts.counts.items()}
+    return replace(facts, form="colours", counts=counts, flat=counts)
+
+
+def total_of(counts: Iterable[Mapping[int, int]]) -> Counter[int]:
+    """The sum of several counts."""
+    total: Counter[int] = Counter()
+    for some in counts:
+        total.update(some)
+    return total
+
+
 def _multilabel(facts: Sequence[Sequence[LabelFacts]], structures: Sequence[str], settings: DataSettings) -> Encoding:
     if settings.kind not in (None, "multilabel"):
         raise LabelsError(f"--labels {settings.kind}: there is one mask a structure ({', '.join(structures)})",
                           fix=f"give one of them: --masks {structures[0]}")
+    if any(s.form == "colours" for f in facts for s in f):
+        raise LabelsError("is colour-coded where a mask of one structure is expected", fix="save it with 0 and 255")
     full = [max((max(f[k].counts, default=0) for f in facts), default=1) or 1 for k in range(len(structures))]
     levels = sorted({v for f in facts for s in f for v in s.counts})
     averages = f", levels {levels}: averages of experts, taken where at least half agree" if 2 < len(levels) <= 17 else ""
@@ -216,13 +258,14 @@ def _listed(names: Sequence[str]) -> str:
 
 
 def _of_colours(facts: Sequence[LabelFacts], settings: DataSettings) -> Encoding:
-    pixels: Counter[int] = sum((Counter(f.counts) for f in facts), Counter())
+    pixels, flat = total_of(f.counts for f in facts), total_of(f.flat for f in facts)
     distinct = max(f.distinct for f in facts)
     given = {int(k[1:], 16): name for k, name in (settings.legend or {}).items() if isinstance(k, str)}
-    flat: Counter[int] = sum((Counter(f.flat) for f in facts), Counter())
+    if _int_names(settings):
+        raise LabelsError("--legend names values, but the masks are colour-coded",
+                          fix='name colours: --legend "#000000=background,#ff0000=tumour"')
     common = dominant_colours(pixels, flat, settings.tolerance)
     centres = list(given) or common
-    total = sum(f.pixels for f in facts)
     near = explained(pixels, centres, settings.tolerance)
     if settings.kind == "instances" or (settings.kind is None and not given and _colours_are_ids(facts)):
         return Encoding("instances", f"up to {distinct} colours an image, each of them one piece",
@@ -230,18 +273,17 @@ def _of_colours(facts: Sequence[LabelFacts], settings: DataSettings) -> Encoding
     strangers = [c for c in common if given and explained({c: 1}, centres, settings.tolerance) == 0]
     if strangers:
         shown = ", ".join(f"#{c:06x} ({explained(pixels, [c], settings.tolerance):.1%} of the pixels)" for c in strangers[:8])
-        raise LabelsError(f"{len(strangers)} colours are not in the legend: {shown}", fix="name them too in --legend")
-    amid = sum(flat.values()) / total
-    if not given and (len(centres) > MOST_CLASSES or near < EXPLAINED or amid < FLAT):
+        raise LabelsError(f"colours are not in the legend: {shown}", fix="name them too in --legend")
+    exact = explained(pixels, centres, EXACT)
+    if not given and (len(centres) > MOST_CLASSES or near < EXPLAINED or exact < CLOSELY):
         shown = ", ".join(f"#{c:06x}" for c in centres[:8])
-        raise LabelsError(f"up to {distinct} colours an image, of which {len(centres)} common ones explain {near:.0%}, {amid:.0%} of "
-                          f"the pixels amid their like: a photograph rather than a mask? Most common: {shown}",
+        raise LabelsError(f"up to {distinct} colours an image, of which {len(centres)} common ones explain {near:.0%} roughly and "
+                          f"{exact:.0%} closely: a photograph rather than a mask? Most common: {shown}",
                           fix='if it is a mask, name its colours: --legend "#000000=background,#ff0000=tumour"')
     ordered = background_first(centres, pixels)
     colours = tuple(unpack(c) for c in ordered)
     names = [given.get(c) or ("background" if i == 0 else f"#{c:06x}") for i, c in enumerate(ordered)]
-    blurred = f"; {1 - sum(pixels[c] for c in centres) / total:.1%} of the pixels are mixtures, taken for the nearest" if (
-        distinct > len(centres)) else ""
+    blurred = f"; {1 - exact:.1%} of the pixels are mixtures, taken for the nearest" if distinct > len(centres) else ""
     return Encoding("classes", f"colours {', '.join(f'#{c:06x}' for c in ordered)}{blurred}",
                     Legend(tuple(LegendEntry(i, n, c) for i, (n, c) in enumerate(zip(names, colours, strict=True)))), "colours",
                     colours=colours, tolerance=settings.tolerance)
@@ -253,7 +295,7 @@ def _colours_are_ids(facts: Sequence[LabelFacts]) -> bool:
 
 
 def _of_values(facts: Sequence[LabelFacts], form: str, settings: DataSettings) -> Encoding:
-    pixels: Counter[int] = sum((Counter(f.counts) for f in facts), Counter())
+    pixels = total_of(f.counts for f in facts)
     if settings.values is not None:
         pixels = Counter()
         for fact in facts:
@@ -280,9 +322,26 @@ def _int_names(settings: DataSettings) -> dict[int, str]:
     return {k: n for k, n in (settings.legend or {}).items() if isinstance(k, int)}
 
 
+def _names_of_values(settings: DataSettings, palette: Sequence[tuple[int, int, int]] | None) -> dict[int, str]:
+    """Names by value; colours are those of the files' palette, or greys."""
+    names = _int_names(settings)
+    for colour, name in (settings.legend or {}).items():
+        if isinstance(colour, int):
+            continue
+        rgb = unpack(int(colour[1:], 16))
+        value = next((v for v, c in enumerate(palette) if c == rgb), None) if palette is not None else (
+            rgb[0] if len(set(rgb)) == 1 else None)
+        if value is None:
+            raise LabelsError(f"--legend names the colour {colour}, but the masks hold values" + (
+                ", and their palette lacks it" if palette is not None else ""), fix="name values: --legend 0=background,1=cell")
+        names[value] = name
+    return names
+
+
 def _legend_of_values(known: Mapping[int, int], facts: Sequence[LabelFacts], settings: DataSettings) -> Legend:
     """Values found and named, in the colours of the files' palette where they have one."""
-    names = _int_names(settings)
+    palette = next((f.palette for f in facts if f.palette is not None), None)
+    names = _names_of_values(settings, palette)
     if len(known) > MOST_VALUES:
         raise LabelsError(f"{len(known)} values are too many for classes, of which there can be {MOST_VALUES}")
     strangers = sorted(set(known) - set(names)) if names else []
@@ -290,7 +349,6 @@ def _legend_of_values(known: Mapping[int, int], facts: Sequence[LabelFacts], set
         raise LabelsError(f"values {strangers[:10]} are not in the legend {sorted(names)}",
                           fix="name them in --legend, or leave one of them out with --ignore VALUE")
     legend = Legend.of_values([*known, *names], names)
-    palette = next((f.palette for f in facts if f.palette is not None), None)
     used = {palette[v] for v in legend.values if 0 <= v < len(palette)} if palette is not None else set()
     if palette is None or len(used) < len(legend):
         return legend

@@ -57,6 +57,8 @@ class LabelFacts:
     classes: dict[int, str] = field(default_factory=dict)
     colours: dict[str, tuple[int, int, int]] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
+    in_colour: bool = False
+    """Of values: whether they are saved as three equal colours."""
     flat: dict[int, int] = field(default_factory=dict)
     """Of colour-coded masks, colour: pixels amid others of nearly the same; the rest are edges, or a photograph."""
 

@@ -85,16 +85,18 @@ class FitSignature:
         return float(np.hypot(*self.move))
 
 
-def fit_signature(image: npt.NDArray[Any], ids: npt.NDArray[Any], kind: Literal["instances", "classes"]) -> FitSignature | None:
+def fit_signature(image: npt.NDArray[Any], ids: npt.NDArray[Any], kind: Literal["instances", "classes"],
+                  side: int = WORKING_SIDE) -> FitSignature | None:
     """What `misfits` needs to know of one pair; None where there is nothing to compare.
 
     image: (C, Y, X) or (C, Z, Y, X), any real dtype; of a volume, the middle one of the slices with labels is looked at.
-    ids: integer (Y, X) or (Z, Y, X); the lowest is background. Nothing to compare: a mask of one value, an image that is
-    constant or not finite, a side below `SMALLEST_SIDE`. Raises SizeError where the two differ in size.
+    ids: integer (Y, X) or (Z, Y, X); the lowest is background. side: pixels to which the longer side is averaged down, at
+    most. Nothing to compare: a mask of one value, an image that is constant or not finite, a side below `SMALLEST_SIDE`.
+    Raises SizeError where the two differ in size.
     """
     if image.shape[1:] != ids.shape or ids.ndim not in (2, 3):
         raise SizeError(f"image of shape {image.shape} and labels of shape {ids.shape} are not (C, *S) and (*S)")
-    factor = max(1, -(-max(ids.shape[-2:]) // WORKING_SIDE))
+    factor = max(1, -(-max(ids.shape[-2:]) // side))
     if not ids.size or min(ids.shape[-2:]) // factor < SMALLEST_SIDE:
         return None
     low, high = ids.min(), ids.max()

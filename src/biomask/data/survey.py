@@ -47,6 +47,8 @@ MOST_LEVELS = 17
 AHEAD = 2
 
 Probe = Callable[[Image, Sequence[Raw]], Any]
+#: Makes the probe, once it is known for how many pairs.
+Prober = Callable[[int], Probe]
 
 
 @dataclass(frozen=True)
@@ -202,7 +204,7 @@ def label_facts(raw: Raw, ignore: int | None, where: Path) -> LabelFacts:
     palette = None if raw.palette is None else tuple((int(r), int(g), int(b)) for r, g, b in raw.palette)
     return LabelFacts(raw.form, kept, len(counts), array.size, float(min(counts)), float(max(counts)), pieces, areas,
                       len(foreground), _nested(array, counts), *_empty_planes(array != background), palette,
-                      dict(raw.classes), dict(raw.colours), raw.notes, flat)
+                      dict(raw.classes), dict(raw.colours), raw.notes, raw.in_colour, flat)
 
 
 def _counted(array: npt.NDArray[Any]) -> dict[int, int]:

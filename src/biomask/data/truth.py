@@ -43,6 +43,8 @@ class Raw:
     ignore: npt.NDArray[np.bool_] | None = None
     """bool (*S), True where nothing is known, such as COCO's crowds."""
     spacing: Mapping[str, float] | None = None
+    in_colour: bool = False
+    """Of values: whether they are saved as three equal colours, such as a colour-coded mask of which only black is used."""
     notes: tuple[str, ...] = ()
     """What was left out, and overlaps."""
 
@@ -94,6 +96,8 @@ def _values(path: Path, pair: Pair, selection: Selection) -> Raw:
                               fix="save it as 8-bit RGB")
         if not grey:
             return Raw(array, "colours", spacing=image.spacing)
+        if array.dtype.kind in "ui":
+            return Raw(array[0], "values", spacing=image.spacing, in_colour=array.dtype == np.uint8)
         array = array[:1]
     elif image.channels != 1:
         raise LabelsError(f"has {image.channels} channels; a mask has one, or three of colour", where=path,

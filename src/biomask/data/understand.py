@@ -5,18 +5,17 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from biomask.data.colours import reach_of, usual_values
-from biomask.data.encoding import Encoding, infer_encoding
+from biomask.data.colours import explained, reach_of, usual_values
+from biomask.data.encoding import CLOSELY, EXACT, Encoding, as_form, infer_encoding, total_of, usual_form
 from biomask.data.facts import Inspected, LabelFacts
 from biomask.data.layouts import find_layout
 from biomask.data.pairing import Layout, Pair, Part, missing_truth, where_of
 from biomask.data.split_table import apply_split_table
-from biomask.data.survey import Probe, Survey, survey
+from biomask.data.survey import Prober, Survey, survey
 from biomask.errors import BiomaskError, LabelsError, ManyErrors, ReadError
 from biomask.io.files import open_stored
 from biomask.progress import Progress
@@ -34,6 +33,9 @@ USUAL_SHARE = 0.8
 
 #: Share of the masks that must hold a value for it to be usual.
 USUAL_MASKS = 0.3
+
+#: What masks of each form hold.
+FORMS = {"values": "values", "fractions": "fractions", "colours": "colours", "objects": "objects one by one"}
 
 #: Names shown of a longer list.
 SHOWN = 10
@@ -66,10 +68,10 @@ def structures_of(pairs: Sequence[Pair]) -> tuple[str, ...]:
 
 
 def understand(folder: str | Path, settings: DataSettings, progress: Progress, *, masks: str | Path | None = None,
-               parts: Sequence[Part | None] | None = None, probe: Probe | None = None) -> Understood:
+               parts: Sequence[Part | None] | None = None, prober: Prober | None = None) -> Understood:
     """Read every file of a data folder once and say what it is.
 
-    parts: those that are read; None = all. probe: as in `survey`. Raises only what leaves nothing to be said: a folder
+    parts: those that are read; None = all. prober: makes the probe of `survey`. Raises only what leaves nothing to be said: a folder
     that is missing, without images, or of an arrangement that stays open.
     """
     layout = find_layout(folder, masks)
@@ -81,7 +83,7 @@ def understand(folder: str | Path, settings: DataSettings, progress: Progress, *
     errors = [*layout.problems, *errors]
     if settings.unlabelled is None and (question := missing_truth(layout)) is not None:
         errors.append(question)
-    found = survey(layout.pairs, settings, progress, probe)
+    found = survey(layout.pairs, settings, progress, prober(len(layout.pairs)) if prober is not None else None)
     errors += [e for several in found.bad.values() for e in several]
     settings, notes = _as_grey(found.good, settings)
     errors += channel_misfits(found.good, settings)
@@ -164,18 +166,20 @@ def _meaning(good: Sequence[Inspected], layout: Layout, settings: DataSettings) 
     if not labelled:
         return None, []
     blurred = blurred_masks(labelled, settings)
-    mixed = mixed_programs([i for i in labelled if i not in blurred], settings)
     odd = {id(i) for i in blurred}
+    strange, many = mixed_forms(labelled)
+    odd |= {id(i) for i in strange}
+    mixed = [*many, *mixed_programs([i for i in labelled if id(i) not in odd], settings)]
     try:
         encoding = infer_encoding([i for i in labelled if id(i) not in odd] or labelled, settings, structures_of(layout.pairs))
     except LabelsError as error:
         where = error.where or common_folder(labelled)
         return None, [*_blurred_errors(blurred, labelled), *mixed, LabelsError(error.what, where=where, fix=error.fix)]
+    mixed += strange_colours([i for i in labelled if id(i) not in odd], encoding)
     if encoding.kind == "classes" and len(encoding.legend) < 2:
         values = [e.value for e in encoding.legend]
-        mixed = [*mixed, LabelsError(f"the only label value is {values}: there is nothing to tell apart",
-                                     where=common_folder(labelled),
-                                     fix="a mask has at least two values, e.g. 0 for background and 255 for the object")]
+        mixed.append(LabelsError(f"the only label value is {values}: there is nothing to tell apart", where=common_folder(labelled),
+                                 fix="a mask has at least two values, e.g. 0 for background and 255 for the object"))
     return encoding, [*_blurred_errors(blurred, labelled), *mixed]
 
 
@@ -209,7 +213,7 @@ def _blurred_errors(blurred: Sequence[Inspected], labelled: Sequence[Inspected])
     """One error a mask, or one for all where it is most of them."""
     if not blurred:
         return []
-    total: Counter[int] = sum((Counter(f.counts) for i in blurred for f in i.labels), Counter())
+    total = total_of(f.counts for i in blurred for f in i.labels)
     peaks = ",".join(map(str, usual_values(total)))
     fix = (f"save it without compression losses or smoothing, or say --values {peaks}: each value then stands for the nearest "
            "of these")
@@ -234,6 +238,38 @@ def mixed_programs(labelled: Sequence[Inspected], settings: DataSettings) -> lis
                         f"(such as {some([_name(i) for i in full], 3)})", where=common_folder(labelled),
                         fix="save all masks with the same two values",
                         names=[i.pair.name for i in min(one, full, key=len)])]
+
+
+def mixed_forms(labelled: Sequence[Inspected]) -> tuple[list[Inspected], list[BiomaskError]]:
+    """(masks stored in another way than most, an error for each way): colours among values, outlines among masks."""
+    single = [i for i in labelled if len(i.labels) == 1]
+    if not single:
+        return [], []
+    form = usual_form(i.labels[0] for i in single)
+    others: dict[str, list[Inspected]] = {}
+    for item in single:
+        found = as_form(item.labels[0], form)
+        if found.form != form and not (form == "fractions" and found.low >= 0 and found.high <= 1):
+            others.setdefault(found.form, []).append(item)
+    return [i for items in others.values() for i in items], [
+        LabelsError(f"{_counted_masks(len(items))} {FORMS[kind]}, the other {len(single) - len(items)} {FORMS[form]}: "
+                    + some([_name(i) for i in items]), where=where_of(items[0].pair) if len(items) == 1 else common_folder(items),
+                    fix="save all labels in one way; 'biomask convert' turns one into the other")
+        for kind, items in others.items()]
+
+
+def _counted_masks(n: int) -> str:
+    return "1 mask holds" if n == 1 else f"{n} masks hold"
+
+
+def strange_colours(labelled: Sequence[Inspected], encoding: Encoding) -> list[BiomaskError]:
+    """Colour-coded masks that hold hardly any of the colours that the others do."""
+    if encoding.form != "colours" or encoding.kind != "classes":
+        return []
+    colours = [r << 16 | g << 8 | b for r, g, b in encoding.colours]
+    shares = [(i, explained(as_form(i.labels[0], "colours").counts, colours, EXACT)) for i in labelled]
+    return [LabelsError(f"only {share:.0%} of its pixels have the colours of the masks: a photograph?", where=where_of(i.pair),
+                        fix="give the mask") for i, share in shares if share < CLOSELY / 2]
 
 
 def _name(item: Inspected) -> str:
