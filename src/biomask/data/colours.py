@@ -18,8 +18,12 @@ FEW_COLOURS = 32
 #: Difference in red, green or blue up to which neighbours are alike.
 ALIKE = 6
 
-#: Share of the pixels of a colour that lie amid their like, if it is an area and no edge of others.
-AREA = 0.2
+#: Share of the pixels of a colour that lie amid their like, if it covers areas: 0.26 or more in JPEG of any quality, and 0.02
+#: at most of what it puts between them.
+AREA = 0.1
+
+#: Share that lines of one colour have of the pixels nearest to it; mixtures have up to 0.25.
+PURE = 0.4
 
 #: Colours that are looked at for a legend.
 MOST_CANDIDATES = 256
@@ -60,6 +64,8 @@ def usual_values(pixels: Mapping[int, int]) -> list[int]:
     >>> usual_values({0: 9000, 1: 300, 2: 40, 128: 20, 253: 30, 254: 200, 255: 5000})
     [0, 255]
     """
+    if not pixels:
+        return []
     total, reach = sum(pixels.values()), reach_of(pixels)
     peaks: list[int] = []
     for value, n in sorted(pixels.items(), key=lambda item: (-item[1], item[0])):
@@ -75,11 +81,11 @@ def reach_of(pixels: Mapping[int, int]) -> int:
     return max(2, (max(pixels) - min(pixels)) // 16)
 
 
-def flat_pixels(colours: npt.NDArray[np.uint8]) -> npt.NDArray[np.bool_]:
-    """Whether no neighbour of a pixel in its plane differs by more than `ALIKE` in red, green or blue; for (3, *S)."""
+def flat_pixels(colours: npt.NDArray[Any], alike: int = ALIKE) -> npt.NDArray[np.bool_]:
+    """Whether no neighbour of a pixel in its plane differs by more than `alike` in red, green or blue; for integer (C, *S)."""
     flat = np.ones(colours.shape[1:], bool)
     for axis in (-2, -1):
-        step = np.abs(np.diff(colours.astype(np.int16), axis=axis)).max(axis=0) > ALIKE
+        step = np.abs(np.diff(colours.astype(np.int64), axis=axis)).max(axis=0) > alike
         first, last = (tuple(part if a == flat.ndim + axis else slice(None) for a in range(flat.ndim))
                        for part in (slice(None, -1), slice(1, None)))
         flat[first] &= ~step
@@ -114,8 +120,9 @@ def explained(pixels: Mapping[int, int], centres: Sequence[int], tolerance: int)
 def dominant_colours(pixels: Mapping[int, int], flat: Mapping[int, int], tolerance: int) -> list[int]:
     """The colours of a legend, most common first.
 
-    They are common, not within tolerance of a commoner one, and no mixture of two others: such lie at edges only. Where
-    there are a few colours in all, each of them is exact, and similar ones are told apart. flat: as in `LabelFacts`.
+    They are common, not within tolerance of a commoner one, and cover areas; or lines, if they are no mixture of two
+    others, which edges are. Where there are a few colours in all, each of them is exact, and similar ones are told apart.
+    flat: as in `LabelFacts`.
     """
     order = sorted(pixels, key=lambda c: (-pixels[c], c))
     rgb, counts = in_rgb(order), np.array([pixels[c] for c in order])
@@ -130,8 +137,9 @@ def dominant_colours(pixels: Mapping[int, int], flat: Mapping[int, int], toleran
     kept = []
     nearest = np.argmin([np.linalg.norm(rgb - rgb[i], axis=1) for i in found], axis=0)
     for k, i in enumerate(found):
-        area = amid[nearest == k].sum() >= AREA * counts[nearest == k].sum()
-        if area or not _is_mixture(rgb[i], rgb[[j for j in found if j != i]], max(reach, ALIKE)):
+        around = counts[nearest == k].sum()
+        lines = counts[i] >= PURE * around and not _is_mixture(rgb[i], rgb[[j for j in found if j != i]], max(reach, ALIKE))
+        if lines or amid[nearest == k].sum() >= AREA * around:
             kept.append(order[i])
     return kept
 

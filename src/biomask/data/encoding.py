@@ -39,6 +39,9 @@ MOST_STRUCTURES = 8
 #: Values over pieces from which on values count as one piece each; a few objects may be cut.
 ONE_PIECE = 0.9
 
+#: Pixels that colours of objects exceed: in a noisy photograph each colour is one pixel.
+SMALLEST_OBJECT = 3
+
 #: Share of neighbouring levels among neighbouring pixels that differ, from which on evenly spread levels are averages.
 #: Experts' outlines run side by side; classes touch in any order.
 NESTED = 0.6
@@ -81,7 +84,7 @@ class Encoding:
         raw = raws[0]
         unknown = raw.ignore
         if self.ignore is not None and raw.form == "values":
-            marked = np.logical_or.reduce([r.array == self.ignore for r in raws])
+            marked = np.logical_or.reduce([self._stored(r) == self.ignore for r in raws])
             unknown = marked if unknown is None else unknown | marked
         if unknown is not None and not unknown.any():
             unknown = None
@@ -99,6 +102,10 @@ class Encoding:
         if labels.kind == "soft":
             return np.asarray(labels.array[0] >= 0.5, np.uint8)
         return labels.array.astype(np.uint8, copy=False)
+
+    def _stored(self, raw: Raw) -> npt.NDArray[Any]:
+        """Values, those near the ignored one as it, where it is among those that others stand for."""
+        return snapped(raw.array, self.values) if self.values is not None and self.ignore in self.values else raw.array
 
     def stands_for(self, value: int) -> int:
         """The value of the legend for a stored one."""
@@ -178,6 +185,9 @@ def infer_encoding_of(single: Sequence[LabelFacts], settings: DataSettings) -> E
         raise LabelsError("there are no labels")
     form = usual_form(single)
     single = [as_form(f, form) for f in single]
+    others = {f.form for f in single} - ({"values", form} if form == "fractions" else {form})
+    if others:
+        raise LabelsError(f"some masks hold {form}, others {', '.join(sorted(others))}", fix="save all labels in one way")
     if form == "objects":
         return _of_objects(single, settings)
     if form == "colours":
@@ -291,7 +301,7 @@ def _of_colours(facts: Sequence[LabelFacts], settings: DataSettings) -> Encoding
 
 def _colours_are_ids(facts: Sequence[LabelFacts]) -> bool:
     """Whether every image has many colours, each in one piece."""
-    return all(f.distinct > MOST_STRUCTURES and f.single >= ONE_PIECE for f in facts)
+    return all(f.distinct > MOST_STRUCTURES and f.single >= ONE_PIECE and f.areas[1] > SMALLEST_OBJECT for f in facts)
 
 
 def _of_values(facts: Sequence[LabelFacts], form: str, settings: DataSettings) -> Encoding:
@@ -365,15 +375,16 @@ def _kind_of_values(facts: Sequence[LabelFacts], form: str, known: Mapping[int, 
             return "soft", f"fractions from {low:g} to {high:g}: the share of experts, or probabilities"
         raise LabelsError(f"holds fractions from {low:g} to {high:g}: a grey image rather than a mask?",
                           fix="a mask holds one whole number a class")
-    if settings.values is None and _are_averages(facts, known):
+    if settings.values is None and are_averages(facts, known):
         experts = len(known) - 1
         return "soft", f"levels {sorted(known)}, one inside the other: averages of {experts} experts"
     per_image = [frozenset(f.counts) - {0, settings.ignore} for f in facts]
     pieces = sum(f.pieces for f, v in zip(facts, per_image, strict=True) if v)
-    return infer_kind(known, per_image, sum(len(v) for v in per_image) / max(1, pieces))
+    flat = total_of(f.flat for f in facts)
+    return infer_kind(known, per_image, sum(len(v) for v in per_image) / max(1, pieces), flat if flat else known)
 
 
-def _are_averages(facts: Sequence[LabelFacts], known: Mapping[int, int]) -> bool:
+def are_averages(facts: Sequence[LabelFacts], known: Mapping[int, int]) -> bool:
     """Whether values are evenly spread levels of at least three experts that lie inside one another."""
     levels, top = sorted(known), max(known, default=0)
     if not 4 <= len(levels) <= 17 or top < len(levels) or levels[0] != 0:
@@ -383,11 +394,12 @@ def _are_averages(facts: Sequence[LabelFacts], known: Mapping[int, int]) -> bool
     return even and bool(told) and float(np.mean([f.nested for f in told if f.nested is not None])) >= NESTED
 
 
-def infer_kind(pixels: Mapping[int, int], per_image: Sequence[frozenset[int]], single: float = 1.0) -> tuple[LabelKind, str]:
+def infer_kind(pixels: Mapping[int, int], per_image: Sequence[frozenset[int]], single: float = 1.0,
+               flat: Mapping[int, int] | None = None) -> tuple[LabelKind, str]:
     """(kind, reason) from the values found.
 
     pixels: value → number of pixels. per_image: each image's values but 0. single: values of all images over their
-    connected regions, 1 where every value is one piece.
+    connected regions, 1 where every value is one piece. flat: as in `LabelFacts`, for advice.
 
     Ids that differ between images and form one piece each are instances; more than 8 of them are instances
     even where the same ones recur, as tracked cells do.
@@ -402,7 +414,7 @@ def infer_kind(pixels: Mapping[int, int], per_image: Sequence[frozenset[int]], s
         return "instances", f"{len(values)} values up to {values[-1]}, {where}each of them one piece"
     if len(values) > MOST_CLASSES:
         raise LabelsError(f"{len(values)} values, each in about {1 / single:.0f} pieces: a grey image rather than a mask?",
-                          fix=_advice_of_greys(pixels))
+                          fix=_advice_of_greys(pixels if flat is None else flat))
     shown = sorted(pixels) if len(pixels) <= 12 else f"{len(values)} besides 0"
     return "classes", f"the values are {shown}" + (", in several pieces each" if differ else "")
 

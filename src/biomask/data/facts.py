@@ -60,7 +60,7 @@ class LabelFacts:
     in_colour: bool = False
     """Of values: whether they are saved as three equal colours."""
     flat: dict[int, int] = field(default_factory=dict)
-    """Of colour-coded masks, colour: pixels amid others of nearly the same; the rest are edges, or a photograph."""
+    """Of colours, and of values where there are many: pixels amid others of nearly the same; the rest are edges, or noise."""
 
     @property
     def single(self) -> float:

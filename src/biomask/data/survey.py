@@ -37,6 +37,9 @@ SMALLEST_SIDE = 8
 #: Objects are larger than this many pixels on average; thousands of smaller ones are a grey image.
 SMALLEST_OBJECT = 3
 
+#: From so many values on it is looked at which of them cover areas.
+MANY_VALUES = 8
+
 #: Colours of a mask that are remembered as they are, the most common ones: JPEG makes thousands of them.
 MOST_COLOURS = 2048
 
@@ -201,6 +204,8 @@ def label_facts(raw: Raw, ignore: int | None, where: Path) -> LabelFacts:
     if raw.form == "colours":
         kept = coarsened(counts, MOST_COLOURS)
         flat = coarsened(_counted(array[flat_pixels(raw.array)]), MOST_COLOURS)
+    elif raw.form == "values" and MANY_VALUES < len(counts) <= MOST_IDS:
+        flat = _counted(array[flat_pixels(array[None], (max(counts) - min(counts)) // 40)])
     palette = None if raw.palette is None else tuple((int(r), int(g), int(b)) for r, g, b in raw.palette)
     return LabelFacts(raw.form, kept, len(counts), array.size, float(min(counts)), float(max(counts)), pieces, areas,
                       len(foreground), _nested(array, counts), *_empty_planes(array != background), palette,

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from biomask.data.colours import explained, reach_of, usual_values
-from biomask.data.encoding import CLOSELY, EXACT, Encoding, as_form, infer_encoding, total_of, usual_form
+from biomask.data.encoding import CLOSELY, EXACT, Encoding, are_averages, as_form, infer_encoding, total_of, usual_form
 from biomask.data.facts import Inspected, LabelFacts
 from biomask.data.layouts import find_layout
 from biomask.data.pairing import Layout, Pair, Part, missing_truth, where_of
@@ -196,6 +196,9 @@ def blurred_masks(labelled: Sequence[Inspected], settings: DataSettings) -> list
     """
     if settings.values is not None or settings.kind is not None:
         return []
+    facts = [f for i in labelled for f in i.labels]
+    if are_averages(facts, {v: n for v, n in total_of(f.counts for f in facts).items() if v != settings.ignore}):
+        return []
     return [i for i in labelled if any(_is_blurred(f, settings.ignore) for f in i.labels)]
 
 
@@ -203,7 +206,7 @@ def _is_blurred(facts: LabelFacts, ignore: int | None) -> bool:
     counts = {v: n for v, n in facts.counts.items() if v != ignore}
     if facts.form != "values" or len(counts) <= BLURRED or max(counts) - min(counts) < BLURRED_RANGE or facts.single >= 0.9:
         return False
-    peaks = usual_values(counts)
+    peaks = usual_values({v: n for v, n in facts.flat.items() if v in counts})
     reach = reach_of(counts)
     at_peaks = sum(n for v, n in counts.items() if any(abs(v - p) <= reach for p in peaks))
     return 2 <= len(peaks) <= BLURRED and at_peaks >= USUAL_SHARE * sum(counts.values())
@@ -213,7 +216,7 @@ def _blurred_errors(blurred: Sequence[Inspected], labelled: Sequence[Inspected])
     """One error a mask, or one for all where it is most of them."""
     if not blurred:
         return []
-    total = total_of(f.counts for i in blurred for f in i.labels)
+    total = total_of(f.flat for i in blurred for f in i.labels)
     peaks = ",".join(map(str, usual_values(total)))
     fix = (f"save it without compression losses or smoothing, or say --values {peaks}: each value then stands for the nearest "
            "of these")

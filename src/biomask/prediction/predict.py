@@ -105,6 +105,7 @@ def predict(model: Model, images: str | Path, out: str | Path, options: PredictO
         record.content["seconds"] = round(time.perf_counter() - began, 3)
         record.write()
     _warn_of_training_images(record.content, model, progress)
+    _warn_of_nan(record.content, [j.name for j in todo], progress)
     if errors:
         others = f", the others are in {out}" if len(errors) < len(jobs) + len(broken) else ""
         raise ManyErrors(f"{len(errors)} of {len(todo) + len(broken)} images failed{others}:", errors,
@@ -118,6 +119,14 @@ def _warn_of_training_images(content: dict[str, Any], model: Model, progress: Pr
     content["trained_on"] = known
     if known:
         progress.warn(f"the model was trained on {len(known)} of these images: scores on them say nothing of new ones")
+
+
+def _warn_of_nan(content: dict[str, Any], names: list[str], progress: Progress) -> None:
+    found = [name for name in names if content["images"].get(name, {}).get("not_finite")]
+    if found:
+        shown = ", ".join(f"{name} ({content['images'][name]['not_finite']})" for name in found[:5])
+        progress.warn(f"{len(found)} images hold values that are NaN or infinite, which were taken for the mean: {shown}"
+                      + (" …" if len(found) > 5 else ""))
 
 
 def _facts(model: Model, options: PredictOptions, selection: Selection, device: torch.device) -> dict[str, Any]:
@@ -150,7 +159,9 @@ def _predict_one(model: Model, network: torch.nn.Module, job: Job, selection: Se
         if probabilities is not None:
             probabilities[(slice(None), *window.write)] = logits.float().softmax(dim=0).cpu().numpy()
     _write(job, image, ids, probabilities, model)
-    return {"file": str(job.source), "plane": asdict(job.plane), "mask": job.mask_name, "sha256": file_hash(job.source),
+    finite = np.count_nonzero(np.isfinite(image.array)) if image.array.dtype.kind == "f" else image.array.size
+    return {"not_finite": int(image.array.size - finite),
+            "file": str(job.source), "plane": asdict(job.plane), "mask": job.mask_name, "sha256": file_hash(job.source),
             "size": list(image.size), "tile": list(tile),
             "seconds": round(time.perf_counter() - began, 3),
             "class_pixels": {str(e.value): int((ids == i).sum()) for i, e in enumerate(model.legend)}}
