@@ -6,15 +6,35 @@ import numpy as np
 import pytest
 import tifffile
 
-from biomask.data.dataset import Dataset, infer_kind, open_dataset
-from biomask.errors import BiomaskError, LabelsError, ManyErrors, PairingError
+from biomask import api
+from biomask.checkpoint import load_model
+from biomask.data.dataset import Dataset, open_dataset
+from biomask.data.encoding import infer_kind
+from biomask.errors import BiomaskError, LabelsError, ManyErrors, PairingError, ReadError
+from biomask.io import read_label_values
 from biomask.io.files import write_picture
+from biomask.progress import Silent
 from biomask.recipe import DataSettings
 from biomask.transforms import Normalization
 
+#: The smallest network that still pools, skips and normalises.
+TINY = ("network.options.width=2", "network.options.depth=1", "training.batch=2")
 
-def opened(folder: Path, **settings: object) -> Dataset:
-    return open_dataset(folder, DataSettings(**settings), Normalization())
+
+class Heard(Silent):
+    """Keeps what it is told."""
+
+    def __init__(self):
+        self.lines = []
+
+    def say(self, message):
+        self.lines.append(message)
+
+    warn = say
+
+
+def opened(folder: Path, masks: str | Path | None = None, **settings: object) -> Dataset:
+    return open_dataset(folder, DataSettings(**settings), Normalization(), masks=masks)
 
 
 def opened_or_refused(folder: Path, because: str, **settings: object) -> Dataset | None:
@@ -35,6 +55,11 @@ def write(folder: Path, masks: list[np.ndarray], channels: int = 1) -> Path:
         (folder / "masks").mkdir(parents=True, exist_ok=True)
         tifffile.imwrite(folder / "masks" / f"{i:02d}.tif", mask)
     return folder
+
+
+def colourful(side: int = 48) -> np.ndarray:
+    """(3, side, side) whose channels differ."""
+    return np.arange(3 * side * side, dtype=np.uint8).reshape(3, side, side)
 
 
 def blobs(ids: list[int], side: int = 40) -> np.ndarray:
@@ -150,7 +175,7 @@ class TestKind:
 
     def test_classes_beyond_what_fits_are_refused(self, tmp_path):
         """Class ids are held in 8 bits: 300 classes would be trained as if some were others."""
-        mask = np.arange(400, dtype=np.uint16).reshape(20, 20) % 300
+        mask = np.kron(np.arange(400).reshape(20, 20) % 300, np.ones((3, 3), int)).astype(np.uint16)
         data = opened_or_refused(write(tmp_path, [mask] * 2), "300", kind="classes")
         assert data is None or np.array_equal(data.item(0)[1], mask)
 
@@ -206,10 +231,10 @@ class TestRefused:
 
     def test_a_grey_image_as_mask(self, tmp_path):
         grey = np.random.default_rng(0).integers(0, 60_000, (90, 90)).astype(np.uint16)
-        with pytest.raises(ManyErrors, match=r"grey image rather than a mask.*|distinct values") as caught:
-            opened(write(tmp_path, [blobs([1]), grey]))
-        assert "01.tif" in str(caught.value)
-        assert "00.tif" not in str(caught.value)
+        write(tmp_path, [blobs([1], 90), grey])
+        with pytest.raises(LabelsError, match="distinct values: a grey image") as caught:
+            opened(tmp_path)
+        assert caught.value.where == tmp_path / "masks" / "01.tif"
 
     def test_an_eight_bit_photograph_as_mask(self, tmp_path):
         """256 grey values in every image, none of them one component: neither classes nor instances."""
@@ -220,19 +245,19 @@ class TestRefused:
     def test_colours_as_mask(self, tmp_path, make_dataset):
         folder = make_dataset(tmp_path, n=2)
         write_picture(folder / "masks" / "im_01.png", np.random.default_rng(0).integers(0, 255, (3, 48, 48)).astype(np.uint8))
-        with pytest.raises(ManyErrors, match=r"im_01\.png.*3 channels"):
+        with pytest.raises(LabelsError, match=r"im_01\.png.*colours"):
             opened(folder)
 
     def test_another_size_names_both(self, tmp_path, make_dataset):
         folder = make_dataset(tmp_path, n=3)
         write_picture(folder / "masks" / "im_01.png", np.zeros((24, 48), np.uint8))
-        with pytest.raises(ManyErrors, match=r"im_01\.png.*\(24, 48\).*\(48, 48\)"):
+        with pytest.raises(LabelsError, match=r"im_01\.png.*\(24, 48\).*\(48, 48\)"):
             opened(folder)
 
     def test_an_image_of_other_channels(self, tmp_path, make_dataset):
         folder = make_dataset(tmp_path, n=3)
-        write_picture(folder / "images" / "im_02.png", np.zeros((3, 48, 48), np.uint8))
-        with pytest.raises(ManyErrors, match=r"im_02\.png.*3 channel"):
+        write_picture(folder / "images" / "im_02.png", colourful())
+        with pytest.raises(ReadError, match=r"im_02\.png.*3 channel"):
             opened(folder)
 
     def test_a_volume_among_pictures(self, tmp_path, make_dataset):
@@ -240,7 +265,7 @@ class TestRefused:
         for sub in ("images", "masks"):
             (folder / sub / "im_02.png").unlink()
             tifffile.imwrite(folder / sub / "im_02.tif", np.zeros((4, 48, 48), np.uint8), imagej=True, metadata={"axes": "ZYX"})
-        with pytest.raises(ManyErrors, match=r"im_02\.tif.*czyx"):
+        with pytest.raises(ManyErrors, match=r"im_02\.tif.*1 channel in 3D"):
             opened(folder)
 
     def test_all_bad_files_are_listed_at_once(self, tmp_path, make_dataset):
@@ -248,13 +273,13 @@ class TestRefused:
         folder = make_dataset(tmp_path, n=6)
         (folder / "images" / "im_00.png").write_bytes(b"broken")
         write_picture(folder / "masks" / "im_01.png", np.zeros((24, 48), np.uint8))
-        write_picture(folder / "images" / "im_02.png", np.zeros((3, 48, 48), np.uint8))
+        write_picture(folder / "images" / "im_02.png", colourful())
         write_picture(folder / "masks" / "im_03.png", np.random.default_rng(0).integers(0, 255, (3, 48, 48)).astype(np.uint8))
         with pytest.raises(ManyErrors) as caught:
             opened(folder)
         assert [name for name in ("im_00", "im_01", "im_02", "im_03", "im_04", "im_05") if name in str(caught.value)] == [
             "im_00", "im_01", "im_02", "im_03"]
-        assert "4 of 6" in caught.value.summary
+        assert "for 4 reasons (2 of 6 pairs cannot be read)" in caught.value.summary
 
     def test_both_files_of_a_pair_are_named_when_both_are_bad(self, tmp_path, make_dataset):
         folder = make_dataset(tmp_path, n=2)
@@ -273,19 +298,14 @@ class TestRefused:
 class TestSettingsAreFollowedOrRefused:
     """A setting that is taken and does nothing is a lie in the model's header."""
 
-    def test_channels(self, tmp_path, make_dataset):
-        data = opened_or_refused(make_dataset(tmp_path, channels=3), "channels", channels=("0",))
-        assert data is None or data.facts.channels == data.item(0)[0].shape[0] == 1
+    @pytest.mark.parametrize(("wish", "count"), [(("0",), 1), (("2", "0"), 2), (("grey",), 1), (("rgb",), 3)])
+    def test_channels(self, tmp_path, make_dataset, wish, count):
+        data = opened(make_dataset(tmp_path, channels=3), channels=wish)
+        assert data.facts.channels == data.item(0)[0].shape[0] == count
 
     def test_spacing(self, tmp_path, make_dataset):
-        folder = make_dataset(tmp_path)
-        for file in (folder / "images").iterdir():
-            file.unlink()
-        for i in range(4):
-            tifffile.imwrite(folder / "images" / f"im_{i:02d}.tif", np.zeros((48, 48), np.uint8), imagej=True,
-                             resolution=(2, 2), metadata={"axes": "YX", "unit": "um"})
-        data = opened_or_refused(folder, "spacing", spacing={"y": 1.0, "x": 1.0})
-        assert data is None or data.item(0)[0].shape[1:] == (24, 24)
+        with pytest.raises(BiomaskError, match="spacing is not followed yet"):
+            opened(make_dataset(tmp_path), spacing={"y": 1.0, "x": 1.0})
 
     def test_a_legend_that_leaves_out_a_value_on_disk(self, tmp_path, make_dataset):
         """`legend: value: name; none = the values found`: with one, a stray value is an error and no class of its own."""
@@ -294,10 +314,267 @@ class TestSettingsAreFollowedOrRefused:
             opened(folder, legend={0: "background", 1: "cell"})
 
 
+class TestParts:
+    """What is called test is never trained on; what is called validation is what the best weights are chosen by."""
+
+    def make(self, folder: Path, make_dataset, *parts: str) -> Path:
+        for part in parts:
+            make_dataset(folder / part, n=3)
+        return folder
+
+    def test_the_test_part_is_not_even_read(self, tmp_path, make_dataset):
+        folder = self.make(tmp_path, make_dataset, "train", "test")
+        (folder / "test" / "images" / "im_00.png").write_bytes(b"broken")
+        data = opened(folder)
+        assert {p.part for p in data.pairs} == {"train"}
+        assert not any("test" in name for name in data.facts.hashes)
+
+    def test_by_a_table(self, tmp_path, make_dataset):
+        (make_dataset(tmp_path, n=4) / "split.csv").write_text("image,part\nim_00,train\nim_01,test\nim_02,train\nim_03,val\n")
+        assert {p.name: p.part for p in opened(tmp_path).pairs} == {"im_00": "train", "im_02": "train", "im_03": "validation"}
+
+    @pytest.mark.parametrize("sides", [("images", "masks")])
+    def test_below_images_and_masks(self, tmp_path, make_dataset, sides):
+        for part in ("train", "val", "test"):
+            make_dataset(tmp_path / part, n=2)
+            for side in sides:
+                (tmp_path / "data" / side).mkdir(parents=True, exist_ok=True)
+                (tmp_path / part / side).rename(tmp_path / "data" / side / part)
+        assert sorted(p.part for p in opened(tmp_path / "data").pairs) == ["train", "train", "validation", "validation"]
+
+    def test_a_validation_part_is_used(self, tmp_path, make_dataset):
+        folder = self.make(tmp_path, make_dataset, "train", "val", "test")
+        heard = Heard()
+        api.train(folder, tmp_path / "m", api.TrainOptions(steps=2, settings=TINY, device="cpu"), progress=heard)
+        assert any("the 3 of the validation part" in line for line in heard.lines)
+        hashes = load_model(tmp_path / "m").header.data_hashes
+        assert len(hashes) == 12
+        assert not any("test" in name for name in hashes)
+
+    def test_a_test_part_alone(self, tmp_path, make_dataset):
+        with pytest.raises(BiomaskError, match="test") as caught:
+            opened(self.make(tmp_path, make_dataset, "test"))
+        assert "part test" in str(caught.value)
+
+
+class TestUnlabelled:
+    def make(self, folder: Path, make_dataset, **options: object) -> Path:
+        make_dataset(folder, n=4, **options)
+        (folder / "masks" / "im_01.png").unlink()
+        return folder
+
+    def test_asked(self, tmp_path, make_dataset):
+        with pytest.raises(PairingError, match=r"im_01\.png"):
+            opened(self.make(tmp_path, make_dataset))
+
+    def test_left_out(self, tmp_path, make_dataset):
+        heard = Heard()
+        folder = self.make(tmp_path, make_dataset)
+        write_picture(folder / "masks" / "im_02.png", np.zeros((48, 48), np.uint8))
+        data = open_dataset(folder, DataSettings(unlabelled="ignore"), Normalization(), progress=heard)
+        assert [p.name for p in data.pairs] == ["im_00", "im_03"]
+        assert any("im_01, im_02" in line for line in heard.lines)
+
+    @pytest.mark.parametrize("classes", [(0, 255), (0, 1, 2), (1, 2), (5, 9, 200)])
+    def test_taken_for_background(self, tmp_path, make_dataset, classes):
+        """The lowest value is background, also where nobody used 0."""
+        data = opened(self.make(tmp_path, make_dataset, classes=classes), unlabelled="background")
+        assert len(data) == 4
+        assert data.legend.values == classes
+        assert not data.item(1)[1].any()
+        assert sum(data.facts.class_pixels.values()) == 4 * 48 * 48
+
+    def test_taken_for_background_beside_a_white_one(self, tmp_path, make_dataset):
+        folder = self.make(tmp_path, make_dataset)
+        for i in (0, 2, 3):
+            mask = np.full((3, 48, 48), 255, np.uint8)
+            mask[1:, 10:20] = 0
+            mask[:, 30:40] = 0
+            write_picture(folder / "masks" / f"im_{i:02d}.png", mask)
+        data = opened(folder, unlabelled="background")
+        assert not data.item(1)[1].any()
+        assert len(np.unique(data.item(0)[1])) == 3
+
+    def test_planes_of_a_volume(self, tmp_path):
+        for i in range(2):
+            mask = np.zeros((6, 24, 24), np.uint8)
+            mask[[1, 3]] = np.eye(24, dtype=np.uint8)
+            for side, array in (("images", np.random.default_rng(i).integers(0, 255, mask.shape).astype(np.uint8)), ("masks", mask)):
+                (tmp_path / side).mkdir(exist_ok=True)
+                tifffile.imwrite(tmp_path / side / f"{i}.tif", array, imagej=True, metadata={"axes": "ZYX"})
+        with pytest.raises(LabelsError, match="planes 2"):
+            opened(tmp_path)
+        assert opened(tmp_path, unlabelled="background").item(0)[2] is None
+        ignore = opened(tmp_path, unlabelled="ignore").item(0)[2]
+        assert ignore.reshape(6, -1).all(axis=1).tolist() == [True, False, True, False, True, True]
+
+
+class TestForms:
+    """Whatever stores the labels, class ids come out."""
+
+    def truth(self, i: int) -> np.ndarray:
+        return blobs([1, 2, 1, 2] if i % 2 else [2, 1, 1, 1], 40)
+
+    def make(self, folder: Path, save) -> Path:
+        for i in range(3):
+            write_picture(folder / "images" / f"{i}.png", np.random.default_rng(i).integers(0, 255, (40, 40)).astype(np.uint8))
+            (folder / "masks").mkdir(exist_ok=True)
+            save(folder / "masks" / f"{i}.png", self.truth(i))
+        return folder
+
+    def test_colours(self, tmp_path):
+        colours = np.array([(0, 0, 0), (255, 0, 0), (0, 0, 255)], np.uint8)
+        data = opened(self.make(tmp_path, lambda path, t: write_picture(path, np.moveaxis(colours[t], -1, 0))))
+        assert [e.colour for e in data.legend] == [(0, 0, 0), (0, 0, 255), (255, 0, 0)]
+        assert np.array_equal(data.item(0)[1], np.array([0, 2, 1])[self.truth(0)])
+
+    def test_a_downsample(self, tmp_path):
+        self.make(tmp_path, lambda path, t: write_picture(path, t.astype(np.uint8)))
+        for i in range(3):
+            big = np.kron(np.random.default_rng(i).integers(0, 255, (40, 40)), np.ones((3, 3))).astype(np.uint8)
+            write_picture(tmp_path / "images" / f"{i}.png", big)
+        assert np.array_equal(opened(tmp_path, mask_scale=3).item(0)[1], np.kron(self.truth(0), np.ones((3, 3))))
+
+    def test_fractions(self, tmp_path):
+        folder = self.make(tmp_path, lambda path, t: tifffile.imwrite(path.with_suffix(".tif"), (t / 4).astype(np.float32)))
+        data = opened(folder)
+        assert data.facts.kind == "soft"
+        assert np.array_equal(data.item(0)[1], self.truth(0) == 2)
+
+    def test_jpeg_with_values(self, tmp_path):
+        from PIL import Image as Pillow
+
+        def save(path: Path, truth: np.ndarray) -> None:
+            large = np.kron((truth > 0) * 255, np.ones((4, 4))).astype(np.uint8)
+            Pillow.fromarray(large).save(path.with_suffix(".jpg"), quality=60)
+
+        self.make(tmp_path, save)
+        for i in range(3):
+            write_picture(tmp_path / "images" / f"{i}.png", np.random.default_rng(i).integers(0, 255, (160, 160)).astype(np.uint8))
+        with pytest.raises(LabelsError, match=r"--values 0,255"):
+            opened(tmp_path)
+        data = opened(tmp_path, values=(0, 255))
+        assert np.array_equal(data.item(0)[1], np.kron(self.truth(0) > 0, np.ones((4, 4))))
+
+    def test_outlines_with_classes(self, tmp_path):
+        import json
+
+        def save(path: Path, truth: np.ndarray) -> None:
+            shapes = [{"label": name, "shape_type": "polygon", "points": [[x, x], [x + 6, x], [x + 6, x + 6], [x, x + 6]]}
+                      for name, x in (("tumour", 3), ("stroma", 20))]
+            path.with_suffix(".json").write_text(json.dumps({"version": "5.8", "shapes": shapes, "imagePath": path.name}))
+
+        data = opened(self.make(tmp_path, save))
+        assert data.facts.kind == "classes"
+        assert [e.name for e in data.legend] == ["background", "stroma", "tumour"]
+        ids = data.item(0)[1]
+        assert (ids[3:9, 3:9] == 2).all()
+        assert (ids[20:26, 20:26] == 1).all()
+        assert (ids > 0).sum() == 72
+
+    @pytest.mark.parametrize("kind", ["instances", "multilabel"])
+    def test_kinds_that_are_not_trained_yet_are_refused(self, tmp_path, kind):
+        self.make(tmp_path, lambda path, t: write_picture(path, t.astype(np.uint8)))
+        with pytest.raises(LabelsError):
+            opened(tmp_path, kind=kind)
+
+
+class TestReplayed:
+    """What was chosen of the images is in the model, and chosen again of new ones."""
+
+    def stacks(self, folder: Path, axes: str, masks: str) -> Path:
+        for i in range(4):
+            rng = np.random.default_rng(i)
+            shape = {"Z": 3, "C": 2, "Y": 32, "X": 32}
+            image = rng.integers(0, 100, tuple(shape[a] for a in axes)).astype(np.uint8)
+            truth = np.zeros(tuple(shape[a] for a in masks), np.uint8)
+            truth[..., 8 + i : 20 + i] = 255
+            for side, array, names in (("images", image, axes), ("masks", truth, masks)):
+                (folder / side).mkdir(parents=True, exist_ok=True)
+                tifffile.imwrite(folder / side / f"{i}.tif", array, imagej=True, metadata={"axes": names})
+        return folder
+
+    def train(self, folder: Path, out: Path, **data: object) -> None:
+        api.train(folder, out, api.TrainOptions(steps=2, settings=TINY, device="cpu", data=data))
+
+    @pytest.mark.parametrize(("axes", "masks", "data", "channels", "dims", "names"), [
+        ("CYX", "YX", {"channels": ("1",)}, 1, 2, ["0"]), ("ZYX", "YX", {"z": "max"}, 1, 2, ["0"]),
+        ("ZYX", "YX", {"z": 1}, 1, 2, ["0"]), ("ZYX", "ZYX", {"z": "each"}, 1, 2, ["0_z000", "0_z001", "0_z002"]),
+        ("ZCYX", "YX", {"z": "max", "channels": ("0", "1")}, 2, 2, ["0"]),
+        ("ZCYX", "ZYX", {"channels": ("1",)}, 1, 3, ["0"])])
+    def test_by_predict(self, tmp_path, axes, masks, data, channels, dims, names):
+        folder = self.stacks(tmp_path / "data", axes, masks)
+        self.train(folder, tmp_path / "m", **data)
+        model = load_model(tmp_path / "m")
+        assert (model.header.in_channels, model.header.spatial_dims) == (channels, dims)
+        assert {k: getattr(model.header.recipe.data, k) for k in data} == data
+        result = api.predict(tmp_path / "m", folder / "images" / "0.tif", tmp_path / "out", api.PredictOptions(device="cpu"))
+        assert list(result.done) == names
+        for name in names:
+            found = read_label_values(tmp_path / "out" / "masks" / f"{name}.tif")
+            assert found.size == ((3, 32, 32) if dims == 3 else (32, 32))
+
+    def test_grey_that_was_saved_in_colour(self, tmp_path, make_dataset):
+        make_dataset(tmp_path / "data", channels=3)
+        for path in (tmp_path / "data" / "images").iterdir():
+            plane = np.asarray(read_label_values(tmp_path / "data" / "masks" / path.name).array[0])
+            write_picture(path, np.stack([plane // 2] * 3))
+        self.train(tmp_path / "data", tmp_path / "m")
+        assert load_model(tmp_path / "m").header.in_channels == 1
+        write_picture(tmp_path / "new" / "grey.png", np.zeros((40, 40), np.uint8) + 7)
+        write_picture(tmp_path / "new" / "colour.png", np.zeros((3, 40, 40), np.uint8) + 7)
+        assert len(api.predict(tmp_path / "m", tmp_path / "new", tmp_path / "out", api.PredictOptions(device="cpu")).done) == 2
+
+    def test_planes_of_one_file_are_never_split(self, tmp_path):
+        data = opened(self.stacks(tmp_path, "ZYX", "ZYX"), z="each")
+        assert len(data) == 12
+        assert data.facts.groups == tuple(str(i) for i in range(4) for _ in range(3))
+
+
+def test_neighbouring_crops_are_never_split(tmp_path):
+    """Found by their pixels, where nobody names groups."""
+    from scipy.ndimage import gaussian_filter
+
+    for k in range(3):
+        rng = np.random.default_rng(k)
+        field = gaussian_filter(rng.normal(0, 1, (256, 256)), 3)
+        field = np.clip(110 + 40 * field / field.std() + rng.normal(0, 3, field.shape), 0, 255).astype(np.uint8)
+        for j, crop in enumerate((field[:, :128], field[:, 128:])):
+            name = f"{'qrs'[k]}{(7 * k + 5 * j) % 11}{'xyz'[(k + j) % 3]}"
+            write_picture(tmp_path / "images" / f"{name}.png", crop)
+            write_picture(tmp_path / "masks" / f"{name}.png", (crop > 120).astype(np.uint8))
+    groups = opened(tmp_path).facts.groups
+    assert len(set(groups)) == 3
+    assert set(opened(tmp_path, groups="none").facts.groups) == {p.name for p in opened(tmp_path).pairs}
+
+
 @pytest.mark.data
-@pytest.mark.slow
-def test_electron_microscopy(data_root):
-    data = opened(data_root / "isbi2012" / "train")
-    assert len(data) == 30
-    assert data.legend.values == (0, 255)
-    assert data.facts.kind == "classes"
+class TestReal:
+    def test_electron_microscopy(self, data_root):
+        data = opened(data_root / "isbi2012" / "train")
+        assert len(data) == 30
+        assert data.legend.values == (0, 255)
+        assert data.facts.kind == "classes"
+
+    def test_its_test_part_is_not_trained_on(self, data_root):
+        assert len(opened(data_root / "isbi2012")) == 30
+
+    def test_a_structure_of_several_experts(self, data_root):
+        data = opened(data_root / "drishti_gs", "disc")
+        assert (len(data), data.facts.kind) == (50, "soft")
+        image, ids, _ = data.item(0)
+        assert image.shape[0] == 3
+        assert 0.005 < (ids == 1).mean() < 0.2
+
+    @pytest.mark.parametrize(("folder", "masks", "kind"), [
+        ("ctc", None, "instances"), ("drishti_gs", None, "multilabel"), ("dsb2018_original", None, "instances"),
+        ("coco_mini", None, "instances"), ("mouse_embryo3d", None, "instances")])
+    def test_kinds_that_are_not_trained_yet(self, data_root, folder, masks, kind):
+        with pytest.raises(LabelsError, match=f"the labels look like {kind}") as caught:
+            opened(data_root / folder, masks)
+        assert caught.value.fix
+
+    def test_magnetic_resonance(self, data_root):
+        data = opened(data_root / "hippocampus", validation_share=0.1)
+        assert (len(data), data.facts.axes, data.legend.values) == (195, "czyx", (0, 1, 2))
+        assert data.facts.spacing == {"z": 1000.0, "y": 1000.0, "x": 1000.0}

@@ -132,7 +132,7 @@ class TestValues:
         assert "[0]" in complaint(folder(tmp_path / "b", [np.zeros((20, 20), np.uint8)] * 2))
 
     def test_too_many_for_classes(self, tmp_path):
-        mask = (np.arange(400).reshape(20, 20) % 300).astype(np.uint16)
+        mask = np.kron(np.arange(400).reshape(20, 20) % 300, np.ones((3, 3), int)).astype(np.uint16)
         assert "300 values" in complaint(folder(tmp_path, [mask] * 2), kind="classes")
 
 

@@ -34,8 +34,8 @@ MOST_IDS = 4096
 #: Pixels of the shortest side in a plane of an image.
 SMALLEST_SIDE = 8
 
-#: Objects are larger than this many pixels on average; thousands of smaller ones are a grey image.
-SMALLEST_OBJECT = 3
+#: Objects are larger than this many pixels on average; hundreds of smaller ones that cover most of a mask are a grey image.
+SMALLEST_OBJECT, MANY_IDS = 3, 256
 
 #: From so many values on it is looked at which of them cover areas.
 MANY_VALUES = 8
@@ -196,8 +196,9 @@ def label_facts(raw: Raw, ignore: int | None, where: Path) -> LabelFacts:
     background = _background(counts, raw.form)
     foreground = [v for v in counts if v not in (background, ignore)]
     pieces, areas = _pieces(array, background, ignore) if foreground else (0, (0.0, 0.0, 0.0))
-    if raw.form == "values" and len(counts) > MOST_IDS and (
-            pieces > 2 * len(foreground) or array.size < SMALLEST_OBJECT * len(counts)):
+    covered = sum(counts[v] for v in foreground)
+    tiny = len(counts) > MANY_IDS and array.size / 2 < covered < SMALLEST_OBJECT * len(foreground)
+    if raw.form == "values" and (tiny or (len(counts) > MOST_IDS and pieces > 2 * len(foreground))):
         raise LabelsError(f"{len(counts)} distinct values: a grey image rather than a mask?", where=where,
                           fix="give the masks; if this is the image, say where the masks are: --masks FOLDER")
     kept, flat = counts, dict[int, int]()

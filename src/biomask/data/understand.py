@@ -13,6 +13,7 @@ from biomask.data.colours import explained, reach_of, usual_values
 from biomask.data.encoding import CLOSELY, EXACT, Encoding, are_averages, as_form, infer_encoding, total_of, usual_form
 from biomask.data.facts import Inspected, LabelFacts
 from biomask.data.layouts import find_layout
+from biomask.data.limits import MOST_CLASSES
 from biomask.data.pairing import Layout, Pair, Part, missing_truth, where_of
 from biomask.data.split_table import apply_split_table
 from biomask.data.survey import Prober, Survey, survey
@@ -33,6 +34,9 @@ USUAL_SHARE = 0.8
 
 #: Share of the masks that must hold a value for it to be usual.
 USUAL_MASKS = 0.3
+
+#: Values over pieces below which many values are no ids of objects.
+IN_PIECES = 0.5
 
 #: What masks of each form hold.
 FORMS = {"values": "values", "fractions": "fractions", "colours": "colours", "objects": "objects one by one"}
@@ -104,6 +108,7 @@ def split_planes(layout: Layout, settings: DataSettings) -> tuple[Layout, list[B
             continue
         try:
             found = planes(open_stored(pair.image), settings.selection)
+            _check_planes(pair, len(found), settings)
         except BiomaskError as error:
             errors.append(error)
             continue
@@ -111,6 +116,19 @@ def split_planes(layout: Layout, settings: DataSettings) -> tuple[Layout, list[B
         group = pair.group or (pair.name if len(layout.pairs) > 1 else None)
         pairs += [replace(pair, name=pair.name + plane.suffix, plane=plane, group=group) for plane in found]
     return replace(layout, pairs=tuple(pairs)), errors
+
+
+def _check_planes(pair: Pair, count: int, settings: DataSettings) -> None:
+    """Raise LabelsError for a mask of one plane where each of several is an image."""
+    files = pair.truth.files if pair.truth is not None and pair.truth.form in ("mask", "structures") else ()
+    for file in files if count > 1 else ():
+        try:
+            drawn = len(planes(open_stored(file, as_labels=True), settings.selection.of_labels()))
+        except BiomaskError:
+            continue  # found when it is read
+        if drawn == 1:
+            raise LabelsError(f"the mask has one plane, the image {count} planes", where=file,
+                              fix="if it is of the brightest projection, say --z max; if it is of one plane, --z N")
 
 
 def _as_grey(good: Sequence[Inspected], settings: DataSettings) -> tuple[DataSettings, list[str]]:
@@ -166,10 +184,10 @@ def _meaning(good: Sequence[Inspected], layout: Layout, settings: DataSettings) 
     if not labelled:
         return None, []
     blurred = blurred_masks(labelled, settings)
-    odd = {id(i) for i in blurred}
     strange, many = mixed_forms(labelled)
-    odd |= {id(i) for i in strange}
-    mixed = [*many, *mixed_programs([i for i in labelled if id(i) not in odd], settings)]
+    grey = grey_images([i for i in labelled if i not in blurred], settings)
+    odd = {id(i) for i in (*blurred, *strange, *grey)}
+    mixed = [*many, *_grey_errors(grey), *mixed_programs([i for i in labelled if id(i) not in odd], settings)]
     try:
         encoding = infer_encoding([i for i in labelled if id(i) not in odd] or labelled, settings, structures_of(layout.pairs))
     except LabelsError as error:
@@ -226,6 +244,18 @@ def _blurred_errors(blurred: Sequence[Inspected], labelled: Sequence[Inspected])
                             fix=fix.replace("save it", "save them"), names=[i.pair.name for i in blurred])]
     return [LabelsError(f"{max(f.distinct for f in i.labels)} values, most pixels at {peaks}: a smoothed, resized or "
                         "JPEG-compressed mask", where=where_of(i.pair), fix=fix) for i in blurred]
+
+
+def grey_images(labelled: Sequence[Inspected], settings: DataSettings) -> list[Inspected]:
+    """Masks of many values in many pieces each, where most masks are not like that."""
+    found = [i for i in labelled if any(f.form == "values" and f.objects > MOST_CLASSES and f.single < IN_PIECES for f in i.labels)]
+    told = settings.values is not None or settings.kind is not None
+    return found if not told and len(found) < len(labelled) / 2 else []
+
+
+def _grey_errors(grey: Sequence[Inspected]) -> list[BiomaskError]:
+    return [LabelsError(f"{max(f.distinct for f in i.labels)} values, each in several pieces, unlike the other masks: a grey image "
+                        "rather than a mask?", where=where_of(i.pair), fix="give the mask") for i in grey]
 
 
 def mixed_programs(labelled: Sequence[Inspected], settings: DataSettings) -> list[BiomaskError]:
