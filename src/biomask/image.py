@@ -33,7 +33,8 @@ class Image:
     channel_names: tuple[str, ...] = field(default=())
     """One name per channel, or empty."""
     affine: Any = None
-    """float64 (4, 4) of a NIfTI volume: from (x, y, z) in pixels to scanner millimetres; None elsewhere."""
+    """float64 (4, 4) of a NIfTI volume or a plane of one, whose z is 0: from (x, y, z) in pixels to scanner millimetres; None
+    elsewhere."""
 
     def __post_init__(self) -> None:
         if self.axes not in AXES:

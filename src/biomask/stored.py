@@ -74,7 +74,7 @@ class Stored:
     palette: npt.NDArray[np.uint8] | None = None
     """RGB of each value, uint8 (N, 3), where the values are indices into it."""
     affine: npt.NDArray[np.float64] | None = None
-    """(4, 4): from (x, y, z) in pixels to scanner millimetres, of NIfTI files."""
+    """(4, 4): from (x, y, z) in pixels to scanner millimetres, of NIfTI files; x, y, z are X, Y, Z of `axes`."""
     transparency: bool = False
     """Whether the last sample (axis S) says how opaque a pixel is."""
 
@@ -89,7 +89,8 @@ class Selection:
     """Which axes, channels, planes and time points make an image; the flags --axes, --channels, --z, --time."""
 
     axes: str | None = None
-    """What the axes of the files are, e.g. "ZYX"; None = as the files say."""
+    """What the axes of the files are, e.g. "ZYX", whatever they say; the size of a pixel stays with its dimension, not with
+    the letter. None = as the files say."""
     channels: tuple[str, ...] | None = None
     """By name, or by number from 0; ("grey",) = one channel of colour, ("rgb",) = three equal ones of grey; None = all."""
     z: int | Literal["max", "each"] | None = None
@@ -136,12 +137,12 @@ def resolve_axes(stored: Stored, selection: Selection) -> Stored:
     long = tuple(i for i, n in enumerate(stored.shape) if n > 1 or stored.axes[i] in "YX")
     given = selection.axes
     if given is not None and len(given) == len(stored.shape):
-        return replace(stored, axes=given)
+        return _renamed(stored, given)
     if given is not None and len(given) == len(long):
         letters = ["Q"] * len(stored.shape)
         for i, letter in zip(long, given, strict=True):
             letters[i] = letter
-        return replace(stored, axes="".join(letters))
+        return _renamed(stored, "".join(letters))
     open_ = [i for i in long if stored.axes[i] not in KNOWN_AXES]
     if not open_:
         return stored
@@ -149,10 +150,28 @@ def resolve_axes(stored: Stored, selection: Selection) -> Stored:
     wishes = (("Z", selection.z), ("T", selection.time))
     free = [letter for letter, wish in wishes if wish is not None and letter not in stored.axes]
     if len(open_) == 1 and free:
-        return replace(stored, axes=_put(stored.axes, open_[0], free[0]))
+        return _renamed(stored, _put(stored.axes, open_[0], free[0]))
     shown = ", ".join(str(stored.shape[i]) for i in long)
     raise ReadError(f"has shape ({shown}), and what its axes {''.join(stored.axes[i] for i in long)} are is not in the file",
                     where=stored.path, fix="say " + " or ".join(_proposals(stored, long, open_)))
+
+
+def _renamed(stored: Stored, axes: str) -> Stored:
+    """With other names of the same dimensions. Each takes its pixel size along; a size of no dimension stays as it is.
+
+    The affine's columns move likewise; it goes where a dimension of space is no longer one, or one of no space becomes one.
+    """
+    pairs = list(zip(axes, stored.axes, strict=True))
+    spacing = {a: v for a, v in stored.spacing.items() if a.upper() not in stored.axes}
+    spacing |= {new.lower(): stored.spacing[old.lower()] for new, old in pairs if new in "ZYX" and old.lower() in stored.spacing}
+    source = {new: old for new, old in pairs if new in "ZYX"}
+    if "Z" not in source and all(n == 1 for n, old in zip(stored.shape, stored.axes, strict=True) if old == "Z"):
+        source["Z"] = "Z"  # of a plane
+    affine = stored.affine
+    if affine is not None:
+        still = sorted(source.values()) == ["X", "Y", "Z"]
+        affine = affine[:, [*("XYZ".index(source[a]) for a in "XYZ"), 3]] if still else None
+    return replace(stored, axes=axes, spacing=spacing, affine=affine)
 
 
 def _proposals(stored: Stored, long: tuple[int, ...], open_: list[int]) -> list[str]:
@@ -215,7 +234,17 @@ def select(stored: Stored, selection: Selection, plane: Plane = WHOLE) -> Image:
     known = {a: float(v) for a, v in stored.spacing.items() if a in spatial and v > 0 and np.isfinite(v)}
     return Image(np.ascontiguousarray(array), "c" + spatial, stem_of(path) + plane.suffix,
                  {a: known[a] for a in spatial} if len(known) == len(spatial) else None, names,
-                 stored.affine if "z" in spatial else None)
+                 _affine_of(stored, key))
+
+
+def _affine_of(stored: Stored, key: list[Key]) -> npt.NDArray[np.float64] | None:
+    """The affine of what is read: that of a plane begins where the plane lies, that of the brightest at the first one."""
+    depth = key[stored.axes.index("Z")] if "Z" in stored.axes else 0
+    if stored.affine is None or not isinstance(depth, int):
+        return stored.affine
+    affine = stored.affine.copy()
+    affine[:3, 3] += depth * affine[:3, 2]
+    return affine
 
 
 def _index(stored: Stored, axis: int, selection: Selection, plane: Plane) -> Key:

@@ -11,6 +11,7 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
+from biomask.checking.held import held
 from biomask.checking.probe import prober
 from biomask.checking.problems import Problem, all_problems
 from biomask.data.facts import Inspected
@@ -230,18 +231,17 @@ def _classes(found: Understood, labelled: Sequence[Inspected]) -> list[tuple[str
     if encoding is None:
         return []
     lines = []
-    if encoding.kind == "classes" and encoding.form == "values":
-        pixels: Counter[int] = Counter()
-        for item in labelled:
-            for value, n in item.labels[0].counts.items():
-                pixels[encoding.stands_for(value)] += n
-        total = sum(n for v, n in pixels.items() if v != encoding.ignore)
-        lines.append(("classes", some([f"{e.value} {e.name} {pixels[e.value] / total:.1%}" for e in encoding.legend], 12)))
-        if encoding.ignore is not None:
-            share = pixels[encoding.ignore] / max(1, sum(pixels.values()))
-            lines.append(("ignored", f"value {encoding.ignore}: {share:.1%} of the pixels"))
-    elif encoding.kind in ("classes", "instances") and len(encoding.legend) > 2:
-        lines.append(("classes", some([e.name for e in list(encoding.legend)[1:]], 12)))
+    found_in = [h for h in (held(i, encoding) for i in labelled) if h is not None]
+    total = sum(h.total for h in found_in)
+    if total and (encoding.kind != "instances" or len(encoding.legend) > 2):
+        overlapping = encoding.kind == "multilabel"  # background has no channel there
+        shown = [f"{e.name if encoding.form in ('objects', 'colours') or overlapping else f'{e.value} {e.name}'} "
+                 f"{sum(h.pixels.get(k, 0) for h in found_in) / total:.1%}"
+                 for k, e in enumerate(encoding.legend) if k or not (overlapping or encoding.kind == "soft")]
+        lines.append(("classes", some(shown, 12)))
+    if encoding.ignore is not None and total:
+        ignored = sum(h.ignored for h in found_in)
+        lines.append(("ignored", f"value {encoding.ignore}: {ignored / (total + ignored):.1%} of the pixels"))
     if encoding.kind == "instances":
         lines.append(("objects", _objects(labelled)))
     return lines

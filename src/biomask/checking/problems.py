@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from statistics import median
 from typing import Literal
 
+from biomask.checking.held import held
 from biomask.data.encoding import Encoding
 from biomask.data.facts import Inspected
 from biomask.data.matches import Match
@@ -34,6 +35,9 @@ SPECK, TIMES_LARGER = 4, 30
 #: Share of foreground below which training has little to learn from.
 LITTLE = 0.002
 
+#: Class ids are small; 255 among them is a border or unknown.
+MOST_SMALL = 64
+
 #: Images below which a score on those held out says little.
 FEW = 8
 
@@ -58,7 +62,8 @@ def all_problems(good: Sequence[Inspected], encoding: Encoding | None, matches: 
     labelled = [i for i in good if i.labels and i.pair.name not in broken]
     return [*constant_images(good), *saturated_images(good), *odd_spacing(good), *odd_dtypes(good), *duplicates(good, matches),
             *same_labels(labelled), *misplaced_masks(good), *label_notes(labelled), *specks(labelled, encoding),
-            *odd_values(labelled, encoding), *missing_classes(labelled, encoding), *little_foreground(labelled, encoding),
+            *odd_values(labelled, encoding), *unknown_values(labelled, encoding), *missing_classes(labelled, encoding),
+            *little_foreground(labelled, encoding),
             *neighbours(good, matches), *few_images(labelled)]
 
 
@@ -259,14 +264,27 @@ def odd_values(labelled: Sequence[Inspected], encoding: Encoding | None) -> list
                     f"correct them, or leave a value out with --ignore VALUE, or say --values {','.join(map(str, usual))}")]
 
 
+def unknown_values(labelled: Sequence[Inspected], encoding: Encoding | None) -> list[Problem]:
+    """Values that programs use for "unknown", taken for a class."""
+    if encoding is None or encoding.kind != "classes" or encoding.form != "values" or encoding.values is not None:
+        return []
+    values = encoding.legend.values
+    others = [v for v in values if v >= 0 and v != 255]
+    found = [v for v in values if v < 0] + ([255] if 255 in values and len(others) > 1 and max(others) < MOST_SMALL else [])
+    return [Problem("warning", "unknown value", (), f"value {v} is taken for a class; often it stands for unknown pixels",
+                    f"if it does, say --ignore {v}") for v in found]
+
+
 def missing_classes(labelled: Sequence[Inspected], encoding: Encoding | None) -> list[Problem]:
     """Classes that nearly all masks have and a few lack."""
-    if encoding is None or encoding.kind != "classes" or encoding.form != "values" or len(labelled) < FEWEST:
+    if encoding is None or encoding.kind not in ("classes", "multilabel") or len(labelled) < FEWEST:
         return []
     problems = []
-    full = [i for i in labelled if not all(f.empty for f in i.labels)]
-    for entry in encoding.legend:
-        lacking = [i for i in full if entry.value not in i.labels[0].counts]
+    full = [(i, h) for i in labelled for h in [held(i, encoding)] if h is not None and not all(f.empty for f in i.labels)]
+    for position, entry in enumerate(encoding.legend):
+        if encoding.kind == "multilabel" and not position:
+            continue  # background is no structure
+        lacking = [i for i, h in full if not h.pixels.get(position)]
         if lacking and len(lacking) <= EXCEPTIONS * len(full):
             problems.append(Problem("warning", "missing class", _names(lacking),
                                     f"{entry.name} ({entry.value}) is in {len(full) - len(lacking)} of {len(full)} masks, not in "
@@ -276,15 +294,13 @@ def missing_classes(labelled: Sequence[Inspected], encoding: Encoding | None) ->
 
 def little_foreground(labelled: Sequence[Inspected], encoding: Encoding | None) -> list[Problem]:
     """Classes of hardly any pixels."""
-    if encoding is None or encoding.kind != "classes" or encoding.form not in ("values", "objects"):
+    if encoding is None or encoding.kind not in ("classes", "multilabel"):
         return []
-    if encoding.form == "objects":
-        return []
-    total = sum(f.pixels for i in labelled for f in i.labels)
-    pixels: Counter[int] = Counter()
-    for item in labelled:
-        pixels.update(item.labels[0].counts)
-    found = [(e, pixels[e.value] / total) for e in encoding.legend if pixels[e.value] < LITTLE * total]
+    everything = [h for h in (held(i, encoding) for i in labelled) if h is not None]
+    total = sum(h.total for h in everything)
+    shares = [(e, sum(h.pixels.get(k, 0) for h in everything) / max(1, total)) for k, e in enumerate(encoding.legend)
+              if k or encoding.kind != "multilabel"]
+    found = [(e, share) for e, share in shares if share < LITTLE]
     return [Problem("note", "rare class", (), f"{e.name} ({e.value}) covers {share:.2%} of the pixels" if share else
                     f"{e.name} ({e.value}) is in no mask") for e, share in found]
 

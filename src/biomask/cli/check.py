@@ -41,7 +41,8 @@ def check(
     data: Annotated[Path, typer.Argument(help="Folder of images and their labels, in any arrangement; or images alone.")],
     report: Annotated[Path | None, typer.Option(
         "--report", metavar="FILE",
-        help="Where the contact sheet of all images goes. Default: check.html in the current folder.")] = None,
+        help="Where the contact sheet of all images goes. Default: check.html in the current folder, or beside DATA if that is "
+             "the current folder.")] = None,
     masks: Masks = None,
     labels: Labels = None,
     ignore: Ignore = None,
@@ -63,6 +64,8 @@ def check(
     settings = {**label_settings(labels, ignore, legend, values, mask_scale, unlabelled), "groups": groups,
                 **selection_settings(axes, channels, z, time)}
     target = report if report is not None else Path("check.html")
+    if report is None and data.is_dir() and data.resolve() in target.resolve().parents:
+        target = data.resolve().parent / f"{data.resolve().name}-check.html"  # nothing is written among the data
     checked = api.check(data, settings, masks=masks, report=target, progress=ConsoleProgress())
     if not write_json(checked.to_json(), json):
         print_verdict(checked)

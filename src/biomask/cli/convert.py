@@ -55,7 +55,7 @@ def convert(
     content = {"out": str(done.out), "files": [str(f) for f in done.files], "objects": done.objects, "notes": list(done.notes)}
     if not write_json(content, json):
         for note in done.notes[:MOST_NOTES]:
-            show(f"left out: {note}")
+            show(f"note: {note}")
         if len(done.notes) > MOST_NOTES:
             show(f"… and {len(done.notes) - MOST_NOTES} more (--json lists all)")
         what = f"{done.objects} {'masks' if to == 'masks' else 'objects'}"

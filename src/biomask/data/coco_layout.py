@@ -46,7 +46,12 @@ def from_coco(folder: Path, files: Sequence[Path], root: Path | None = None) -> 
         listed = coco_images(file)
         count += len(listed)
         _take(found, file, listed, by_name, folder)
-    pairs = [Pair(stem, path, _truth(found, path), part=part_above(path, folder)) for stem, path in images.items()]
+    pairs = [Pair(stem, path, _truth(found, path), part=part_above(path, folder) or _part_said(found, path))
+             for stem, path in images.items()]
+    if found.missing and len(found.missing) < count:
+        found.notes.append(f"{len(found.missing)} of {count} images of the COCO files are not here: "
+                           + ", ".join(found.missing[:10]) + (" …" if len(found.missing) > 10 else ""))
+        found.missing.clear()
     return Layout(root or folder, "COCO files and their images", tuple(pairs), tuple(found.notes), _errors(found, count, folder))
 
 
@@ -102,6 +107,13 @@ def _truth(found: _Found, path: Path) -> Truth | None:
         return None
     file, entry = found.entries[path]
     return Truth("coco", (file,), entry=entry)
+
+
+def _part_said(found: _Found, path: Path) -> Part | None:
+    """The part that the name of an image's COCO file says: instances_test.json."""
+    file, _ = found.entries.get(path, (None, ""))
+    words = re.split(r"[^a-z]+", file.stem.casefold()) if file is not None else []
+    return next((part for word in words if (part := part_of(word)) is not None), None)
 
 
 def _errors(found: _Found, count: int, folder: Path) -> tuple[PairingError, ...]:

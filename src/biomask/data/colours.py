@@ -129,7 +129,8 @@ def dominant_colours(pixels: Mapping[int, int], flat: Mapping[int, int], toleran
     amid = np.array([flat.get(c, 0) for c in order])
     reach = 0 if len(order) <= FEW_COLOURS else tolerance
     found: list[int] = []
-    for i in range(int(np.count_nonzero(counts >= RARE * counts.sum()))):
+    common = len(order) if reach == 0 else int(np.count_nonzero(counts >= RARE * counts.sum()))
+    for i in range(common):
         if len(found) > MOST_CANDIDATES:
             break
         if not found or np.linalg.norm(rgb[found] - rgb[i], axis=1).min() > reach:

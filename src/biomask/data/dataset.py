@@ -153,6 +153,9 @@ def open_dataset(folder: str | Path, settings: DataSettings, normalization: Norm
     for note in found.notes:
         progress.say(note)
     encoding, good = found.encoding, _used(found, progress)
+    if not found.layout.pairs:
+        raise LabelsError("all images are in the part test, which is not trained on", where=folder,
+                          fix="give the folder with the images to train on, or rename it if that is this one")
     if encoding is None or not good:
         raise LabelsError("holds no labelled images", where=folder, fix=_advice(Path(folder)))
     if encoding.kind not in TRAINED:

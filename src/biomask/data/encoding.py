@@ -54,6 +54,13 @@ EXPLAINED = 0.85
 EXACT, CLOSELY = 12, 0.55
 
 
+#: Averages of experts are rounded to whole values.
+ROUNDED = 0.6
+
+#: The class of objects that nobody gave one, among others that have one.
+UNNAMED = "without a class"
+
+
 @dataclass(frozen=True)
 class Encoding:
     """How the labels of a data set are stored, and what they mean."""
@@ -120,7 +127,8 @@ class Encoding:
             table = np.zeros(int(raw.array.max(initial=0)) + 1, np.uint8)
             for number in range(1, len(table)):
                 found = raw.classes.get(number, "")
-                table[number] = 1 + self.names.index(found) if found in self.names else min(1, len(self.legend) - 1)
+                table[number] = 1 + self.names.index(found if found in self.names or len(self.names) == 1 else UNNAMED) if (
+                    found in self.names or UNNAMED in self.names) else min(1, len(self.legend) - 1)
             return np.asarray(table[raw.array])
         values = raw.array if unknown is None else np.where(unknown, self.legend.values[0], raw.array)
         if self.values is not None:
@@ -140,7 +148,8 @@ class Encoding:
             ids = _in_32_bits(ids)
         classes = None
         if self.names and raw.classes:
-            classes = {n: 1 + self.names.index(c) for n, c in raw.classes.items() if c in self.names}
+            named = {n: raw.classes.get(n, UNNAMED) for n in np.unique(ids).tolist() if n}
+            classes = {n: 1 + self.names.index(c) for n, c in named.items() if c in self.names}
         return Labels(ids, "instances", name, self.legend, unknown, raw.spacing, classes)
 
 
@@ -223,11 +232,24 @@ def _multilabel(facts: Sequence[Sequence[LabelFacts]], structures: Sequence[str]
                           fix=f"give one of them: --masks {structures[0]}")
     if any(s.form == "colours" for f in facts for s in f):
         raise LabelsError("is colour-coded where a mask of one structure is expected", fix="save it with 0 and 255")
-    full = [max((max(f[k].counts, default=0) for f in facts), default=1) or 1 for k in range(len(structures))]
-    levels = sorted({v for f in facts for s in f for v in s.counts})
-    averages = f", levels {levels}: averages of experts, taken where at least half agree" if 2 < len(levels) <= 17 else ""
+    of_each = [sorted({v for f in facts for v in f[k].counts} - {settings.ignore}) for k in range(len(structures))]
+    full = [max(values, default=1) or 1 for values in of_each]
+    levels = sorted({v for values in of_each for v in values})
+    odd = [f"{name} {values}" for name, values in zip(structures, of_each, strict=True) if not _are_levels(values)]
+    if odd:
+        raise LabelsError(f"the masks of {', '.join(odd)} are neither of two values nor averages of experts",
+                          fix="save them with 0 and 255, or leave a value out with --ignore VALUE")
+    averages = f", levels {levels}: averages of experts, taken where at least half agree" if len(levels) > 2 else ""
     return Encoding("multilabel", f"a mask a structure: {', '.join(structures)}{averages}", _structure_legend(structures), "values",
                     tuple(float(f) for f in full), ignore=settings.ignore)
+
+
+def _are_levels(values: Sequence[int]) -> bool:
+    """Whether values are 0 and one more, or shares of up to 16 experts: all that a mask of one structure holds."""
+    top = max(values, default=0)
+    if not values or min(values) < 0 or top == 0:
+        return not any(values)
+    return any(all(abs(v - round(v * n / top) * top / n) <= ROUNDED for v in values) for n in range(1, 17))
 
 
 def _structure_legend(names: Sequence[str]) -> Legend:
@@ -237,6 +259,8 @@ def _structure_legend(names: Sequence[str]) -> Legend:
 def _of_objects(facts: Sequence[LabelFacts], settings: DataSettings) -> Encoding:
     """Objects that come one by one: folders of masks, outlines."""
     names = _class_names(facts)
+    if names and any(len(f.classes) < f.objects for f in facts):
+        names = (*names, UNNAMED)
     colours = {n: c for f in facts for n, c in f.colours.items()}
     said = _objects_said(facts)
     # Regions with several class names are an annotation of tissue; many objects an image are cells.
@@ -268,6 +292,9 @@ def _listed(names: Sequence[str]) -> str:
 
 
 def _of_colours(facts: Sequence[LabelFacts], settings: DataSettings) -> Encoding:
+    if settings.ignore is not None:
+        raise LabelsError(f"--ignore {settings.ignore} is a value, but the masks are colour-coded",
+                          fix="leave it out, and draw unknown places as a class of their own; or save the masks with values")
     pixels, flat = total_of(f.counts for f in facts), total_of(f.flat for f in facts)
     distinct = max(f.distinct for f in facts)
     given = {int(k[1:], 16): name for k, name in (settings.legend or {}).items() if isinstance(k, str)}
@@ -351,6 +378,7 @@ def _names_of_values(settings: DataSettings, palette: Sequence[tuple[int, int, i
 def _legend_of_values(known: Mapping[int, int], facts: Sequence[LabelFacts], settings: DataSettings) -> Legend:
     """Values found and named, in the colours of the files' palette where they have one."""
     palette = next((f.palette for f in facts if f.palette is not None), None)
+    _check_palettes(facts, settings)
     names = _names_of_values(settings, palette)
     if len(known) > MOST_VALUES:
         raise LabelsError(f"{len(known)} values are too many for classes, of which there can be {MOST_VALUES}")
@@ -365,6 +393,22 @@ def _legend_of_values(known: Mapping[int, int], facts: Sequence[LabelFacts], set
     return Legend(tuple(LegendEntry(e.value, e.name, palette[e.value]) for e in legend))
 
 
+def _check_palettes(facts: Sequence[LabelFacts], settings: DataSettings) -> None:
+    """Raise LabelsError where the same colour has different values in different masks: the colour was meant, then."""
+    if settings.kind is not None:
+        return
+    values: dict[tuple[int, int, int], set[int]] = {}
+    for fact in facts:
+        for value in fact.counts:
+            if fact.palette is not None and 0 <= value < len(fact.palette):
+                values.setdefault(fact.palette[value], set()).add(value)
+    odd = {colour: found for colour, found in values.items() if len(found) > 1}
+    if odd:
+        shown = "; ".join(f"#{bytes(c).hex()} is {' or '.join(map(str, sorted(v)))}" for c, v in list(odd.items())[:4])
+        raise LabelsError(f"the palettes of the masks differ: {shown}",
+                          fix="save the masks as RGB, so that colours count, or say --labels classes: then values count")
+
+
 def _kind_of_values(facts: Sequence[LabelFacts], form: str, known: Mapping[int, int],
                     settings: DataSettings) -> tuple[LabelKind, str]:
     if settings.kind is not None:
@@ -377,7 +421,8 @@ def _kind_of_values(facts: Sequence[LabelFacts], form: str, known: Mapping[int, 
                           fix="a mask holds one whole number a class")
     if settings.values is None and are_averages(facts, known):
         experts = len(known) - 1
-        return "soft", f"levels {sorted(known)}, one inside the other: averages of {experts} experts"
+        return "soft", (f"levels {sorted(known)}, one inside the other: averages of {experts} experts (if they are classes, say "
+                        "--labels classes)")
     per_image = [frozenset(f.counts) - {0, settings.ignore} for f in facts]
     pieces = sum(f.pieces for f, v in zip(facts, per_image, strict=True) if v)
     flat = total_of(f.flat for f in facts)

@@ -55,5 +55,7 @@ def named_groups(pairs: Sequence[Pair], groups: str | None) -> tuple[list[str] |
     found = [pattern.search(name) for name in own]
     if not any(found):
         raise UsageError(f"--groups {groups!r} fits no image name, such as {own[0]!r}", fix="a pattern such as '(.*)_\\d+'")
+    alone = sum(m is None for m in found)
+    rest = f" ({alone} names do not fit it and stand alone)" if alone else ""
     return [(m[1] if m.re.groups and m[1] is not None else m[0]) if m else name for m, name in zip(found, own, strict=True)], (
-        f"by the pattern {groups}")
+        f"by the pattern {groups}{rest}")

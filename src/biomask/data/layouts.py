@@ -57,7 +57,7 @@ def find_layout(folder: str | Path, masks: str | Path | None = None) -> Layout:
         if layout.problems:
             raise layout.problems[0]
         raise PairingError("holds no images", where=folder, fix=f"formats read: {', '.join(READERS)}")
-    layout = apply_split_table(_parts_within(layout))
+    layout = apply_split_table(_parts_within(layout), folder=folder)
     return replace(layout, pairs=tuple(sorted(layout.pairs, key=lambda p: p.name)))
 
 
@@ -110,10 +110,21 @@ def _deeper(folder: Path, depth: int) -> Layout | None:
         return None
     below = [_labelled(sub) or _deeper(sub, depth - 1) for sub in _folders(folder) if not _leads_back(sub)]
     found = [layout for layout in below if layout is not None]
+    if len(found) > 1 and len({f.how for f in found}) == 1 and all(f.root.parent == folder for f in found):
+        return _alike(folder, found)
     if len(found) > 1:
         names = ", ".join(str(f.root.relative_to(folder)) for f in found[:10])
         raise PairingError(f"holds several data sets: {names}", where=folder, fix=f"give one of them, e.g. {found[0].root}")
     return found[0] if found else None
+
+
+def _alike(folder: Path, found: Sequence[Layout]) -> Layout:
+    """Folders of one arrangement, such as one a patient, as one data set; each is a group."""
+    pairs = [replace(p, name=f"{layout.root.name}/{p.name}", group=p.group or layout.root.name)
+             for layout in found for p in layout.pairs]
+    return Layout(folder, f"{len(found)} folders with {found[0].how}, each a group", tuple(pairs),
+                  tuple(dict.fromkeys(n for layout in found for n in layout.notes)),
+                  tuple(e for layout in found for e in layout.problems))
 
 
 def _folders(folder: Path) -> list[Path]:
@@ -298,12 +309,19 @@ def _parts(folder: Path) -> Layout | None:
                 or Layout(p, "", _bare(_images_of(p)), problems=tuple(unread_error(p)))) for p, part in parts]
     if not any(layout.labelled or layout.problems for _, _, layout in layouts):
         return None
+    own = _two_folders(folder)
+    if own is not None and own.labelled:
+        if any(part == "train" for _, part, _ in layouts):
+            raise PairingError(f"holds {own.how} and a folder for training: which one is meant is open", where=folder,
+                               fix="move one of them elsewhere")
+        layouts = [(folder, "train", own), *layouts]
     return _joined(folder, layouts)
 
 
 def _joined(folder: Path, layouts: Sequence[tuple[Path, Part, Layout]]) -> Layout:
     """Parts as one layout; names begin with the folder of the part."""
-    pairs = [replace(pair, name=f"{p.name}/{pair.name}", part=part) for p, part, layout in layouts for pair in layout.pairs]
+    pairs = [replace(pair, name=pair.name if p == folder else f"{p.name}/{pair.name}", part=part)
+             for p, part, layout in layouts for pair in layout.pairs]
     how = "; ".join(f"{p.name}/: {layout.how or 'images without labels'}" for p, _, layout in layouts)
     return Layout(folder, how, tuple(pairs), tuple(f"{p.name}/: {n}" for p, _, layout in layouts for n in layout.notes),
                   tuple(e for _, _, layout in layouts for e in layout.problems))
@@ -427,6 +445,19 @@ def _overlays(folder: Path) -> Layout | None:
 def _masks_among(files: Iterable[Path], folder: Path) -> list[Path]:
     """Files whose names say "mask", and become that of another file without the word."""
     stems = {p: p.relative_to(folder).with_suffix("").as_posix() for p in files}
-    masks = [p for p, s in stems.items() if says_mask(s)]
+    masks = [p for p, s in stems.items() if says_mask(s)] or _half_with_suffix(stems)
     images = {plain(s) for p, s in stems.items() if not says_mask(s)}
-    return [p for p in masks if plain(stems[p]) in images] and masks
+    suffixed = {s for p, s in stems.items() if p not in set(masks)}
+    return [p for p in masks if plain(stems[p]) in images or any(stems[p].startswith(s) for s in suffixed)] and masks
+
+
+def _half_with_suffix(stems: dict[Path, str]) -> list[Path]:
+    """The half of the files that is named like the other half, with one suffix of letters after it."""
+    names = set(stems.values())
+    found: dict[str, list[Path]] = {}
+    for path, stem in stems.items():
+        for cut in range(1, len(stem)):
+            if stem[:cut] in names and re.fullmatch(r"[_\-. ]?[^\W\d]{2,}", stem[cut:]):
+                found.setdefault(stem[cut:], []).append(path)
+    whole = [paths for paths in found.values() if 2 * len(paths) == len(stems)]
+    return whole[0] if len(whole) == 1 else []

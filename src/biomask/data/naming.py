@@ -12,7 +12,7 @@ from pathlib import PurePosixPath
 #: What people add to names of label files and of image files.
 MASK_WORDS = ("cp_masks", "groundtruth", "ground_truth", "ground-truth", "segmentation", "annotation", "annotations", "instances",
               "instance", "roiset", "masks", "mask", "labels", "label", "truth", "rois", "manual1", "manual", "lbl", "msk", "seg",
-              "gt", "overlay")
+              "gt", "overlay", "anno")
 IMAGE_WORDS = ("images", "image", "imgs", "img", "raw", "training")
 
 _SEPARATOR = r"[_\-. ]+"

@@ -77,6 +77,8 @@ class Layout:
     """What was chosen or left aside, for the user to read."""
     problems: tuple[PairingError, ...] = field(default=())
     """What keeps it from being complete: labels without an image, formats that are not read."""
+    table: Path | None = None
+    """The split.csv that parts and groups come from."""
 
     @property
     def labelled(self) -> tuple[Pair, ...]:

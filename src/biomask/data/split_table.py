@@ -10,7 +10,7 @@ from dataclasses import replace
 from pathlib import Path, PurePosixPath
 
 from biomask.data.naming import normal
-from biomask.data.pairing import Layout, part_of
+from biomask.data.pairing import IMAGE_FOLDERS, Layout, part_of
 from biomask.errors import PairingError
 from biomask.io.files import READERS, UNREAD
 from biomask.stored import stem_of, suffix_of
@@ -24,14 +24,13 @@ GROUP_COLUMNS = ("group", "groups", "patient", "patient_id", "subject", "case", 
 Key = tuple[str, ...]
 
 
-def apply_split_table(layout: Layout, group_column: str | None = None) -> Layout:
-    """The layout with parts and groups from a table in its folder, if there is one.
+def apply_split_table(layout: Layout, group_column: str | None = None, *, folder: Path | None = None) -> Layout:
+    """The layout with parts and groups from a table in its folder, or above up to `folder`, if there is one.
 
     group_column: the column that names groups; None = the first of the usual ones. Raises PairingError for a table that
     cannot be understood; names that are in only one of table and folder become problems and notes.
     """
-    there = {p.name.casefold(): p for p in layout.root.glob("*") if p.name.casefold() in NAMES and p.is_file()}
-    path = next((there[name] for name in NAMES if name in there), None)
+    path = layout.table or next((table for place in _places(layout.root, folder) if (table := _table_in(place)) is not None), None)
     if path is None:
         if group_column is not None:
             raise PairingError(f"--groups column:{group_column}: there is no split.csv", where=layout.root,
@@ -48,7 +47,22 @@ def apply_split_table(layout: Layout, group_column: str | None = None) -> Layout
     group = next((columns[c] for c in wanted if c in columns), None)
     if group_column and group is None:
         raise PairingError(f"has no column {group_column!r}, but {', '.join(columns.values())}", where=path)
-    return _applied(layout, path, [(_key(r[image]), r) for r in rows if r[image].strip()], part, group)
+    return _applied(replace(layout, table=path), path, [(_key(r[image]), r) for r in rows if r[image].strip()], part, group)
+
+
+def _places(root: Path, folder: Path | None) -> list[Path]:
+    """The folder of the layout, those above it up to the one given, and the one around a folder of images."""
+    places = [root]
+    if folder is not None and folder in root.parents:
+        places += [p for p in root.parents if p == folder or folder in p.parents]
+    if places[-1].name.casefold() in IMAGE_FOLDERS:
+        places.append(places[-1].absolute().parent)
+    return places
+
+
+def _table_in(place: Path) -> Path | None:
+    there = {p.name.casefold(): p for p in place.glob("*") if p.name.casefold() in NAMES and p.is_file()}
+    return next((there[name] for name in NAMES if name in there), None)
 
 
 def _applied(layout: Layout, path: Path, listed: Sequence[tuple[Key, Mapping[str, str]]], part: str | None,
@@ -76,6 +90,12 @@ def _applied(layout: Layout, path: Path, listed: Sequence[tuple[Key, Mapping[str
     if missing and part:
         errors.append(PairingError(f"lacks {len(missing)} of {len(layout.pairs)} images: {_some(missing)}", where=path,
                                    fix="add a row for each, with its folder where several have the same name"))
+    if missing and not part:
+        count = f"{len(missing)} of {len(layout.pairs)} images"
+        notes.append(f"{path.name} lacks {count}, each of which stands alone: {_some(missing)}")
+    if len(missing) == len(layout.pairs):
+        errors.append(PairingError("none of its rows names an image that is here", where=path,
+                                   fix="write names as the files have them, or move the table elsewhere"))
     gone = ["/".join(k) for k in rows if k not in found]
     if gone:
         notes.append(f"{path.name} names {len(gone)} images that are not there: {_some(gone)}")

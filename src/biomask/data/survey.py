@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import math
 import os
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -14,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
+import psutil
 from threadpoolctl import threadpool_limits
 
 from biomask.data.colours import coarsened, flat_pixels, pack
@@ -22,7 +24,7 @@ from biomask.data.pairing import Pair
 from biomask.data.truth import Raw, read_truth
 from biomask.errors import BiomaskError, LabelsError, ManyErrors, ReadError
 from biomask.image import Image
-from biomask.io import read_image
+from biomask.io import open_stored, read_image
 from biomask.progress import Progress
 
 if TYPE_CHECKING:
@@ -46,8 +48,11 @@ MOST_COLOURS = 2048
 #: Values of masks among which levels of expert averages are sought.
 MOST_LEVELS = 17
 
-#: Pairs read ahead, a worker: what bounds the memory.
-AHEAD = 2
+#: Pairs read ahead, a worker, and the share of the free memory that pairs may take together: what bounds the memory.
+AHEAD, MEMORY_SHARE = 2, 0.5
+
+#: Bytes that looking at a pixel of an image and its labels takes at the peak; 41 were measured for colour-coded masks.
+PER_PIXEL = 40
 
 Probe = Callable[[Image, Sequence[Raw]], Any]
 #: Makes the probe, once it is known for how many pairs.
@@ -82,21 +87,34 @@ def survey(pairs: Sequence[Pair], settings: DataSettings, progress: Progress, pr
 def _in_order(pairs: Sequence[Pair], work: Callable[[Pair], Any]) -> Iterator[tuple[Pair, Any]]:
     """Results in order, from as many threads as cores: decoders and numpy let each other run."""
     workers = max(1, len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1)
-    waiting: deque[tuple[Pair, Future[Any]]] = deque()
+    waiting: deque[tuple[Pair, Future[Any], int]] = deque()
+    most, taken = MEMORY_SHARE * psutil.virtual_memory().available, 0
     # Threads of threads would wait for each other: products of matrices are small here.
     with threadpool_limits(1, user_api="blas"), ThreadPoolExecutor(workers) as pool:
         try:
             for pair in pairs:
-                waiting.append((pair, pool.submit(work, pair)))
-                while len(waiting) > AHEAD * workers:
-                    first, future = waiting.popleft()
+                needed = _bytes_needed(pair)
+                while waiting and (len(waiting) > AHEAD * workers or taken + needed > most):
+                    first, future, size = waiting.popleft()
                     yield first, future.result()
+                    taken -= size
+                waiting.append((pair, pool.submit(work, pair), needed))
+                taken += needed
             while waiting:
-                first, future = waiting.popleft()
+                first, future, _ = waiting.popleft()
                 yield first, future.result()
         finally:
-            for _, future in waiting:
+            for _, future, _ in waiting:
                 future.cancel()
+
+
+def _bytes_needed(pair: Pair) -> int:
+    """Roughly what looking at a pair takes, from the header of its image; 0 where that cannot be read."""
+    try:
+        stored = open_stored(pair.image)
+    except BiomaskError:
+        return 0
+    return PER_PIXEL * math.prod(stored.shape)
 
 
 def inspect(pair: Pair, settings: DataSettings, probe: Probe | None = None) -> Inspected | list[BiomaskError]:
@@ -253,9 +271,12 @@ def _nested(array: npt.NDArray[Any], counts: Mapping[int, int]) -> float | None:
     if not 4 <= len(levels) <= MOST_LEVELS:
         return None
     ranks = np.searchsorted(levels, array).astype(np.int8)
-    steps = np.abs(np.diff(ranks, axis=-1))
-    changes = int(np.count_nonzero(steps))
-    return int(np.count_nonzero(steps == 1)) / changes if changes else None
+    changes, neighbouring = 0, 0
+    for axis in (-2, -1):
+        steps = np.abs(np.diff(ranks, axis=axis))
+        changes += int(np.count_nonzero(steps))
+        neighbouring += int(np.count_nonzero(steps == 1))
+    return neighbouring / changes if changes else None
 
 
 def _empty_planes(inside: npt.NDArray[np.bool_]) -> tuple[tuple[int, ...], int]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -19,6 +20,9 @@ from biomask.stored import Plane, Selection
 
 if TYPE_CHECKING:
     from biomask.recipe import DataSettings
+
+#: Share of the outlines of an image that may lie outside it.
+MOST_OUTSIDE = 0.5
 
 #: Relative difference of two sizes up to which one is the other's at a scale: exporters round to whole pixels.
 ROUNDING = 0.02
@@ -81,7 +85,7 @@ def _one(pair: Pair, size: tuple[int, ...], settings: DataSettings) -> Raw:
         raise LabelsError("has no labels", where=pair.image)
     if truth.form in ("shapes", "coco"):
         found = read_coco_entry(truth.files[0], truth.entry) if truth.form == "coco" else read_annotations(truth.files[0])
-        return _drawn(found, size, truth.where, _plane(pair, settings))
+        return _drawn(found, size, truth.where, _plane(pair, settings), settings.mask_scale)
     raw = _objects(truth, selection) if truth.form == "objects" else _values(truth.files[0], pair, selection)
     return fitted(raw, size, settings.mask_scale, truth.where)
 
@@ -146,17 +150,24 @@ def _plane(pair: Pair, settings: DataSettings) -> Plane:
     return Plane(z if pair.plane.z is None else pair.plane.z, time if pair.plane.time is None else pair.plane.time)
 
 
-def _drawn(found: Annotations, size: tuple[int, ...], where: Path, plane: Plane) -> Raw:
+def _drawn(found: Annotations, size: tuple[int, ...], where: Path, plane: Plane, scale: float | None = None) -> Raw:
     """Outlines as ids, each on its planes; what is drawn as a crowd is unknown where no object lies."""
     from biomask.instances.polygons import rasterise
 
-    if found.size is not None and tuple(found.size) != size[-2:]:
+    if found.size is not None and scale is None and tuple(found.size) != size[-2:]:
         raise LabelsError(f"was drawn on an image of {tuple(found.size)}, this one has {size[-2:]}", where=where,
                           fix="give the image at the size on which it was annotated")
     here = on_plane(found.shapes, plane.z, plane.time)
+    if scale is not None:
+        here = [replace(s, rings=tuple(ring * scale for ring in s.rings)) for s in here]
     shapes, crowds = [s for s in here if not s.crowd], [s for s in here if s.crowd]
     ids = object_ids(shapes)
     drawn = rasterise(shapes, size, values=ids)
+    if len(drawn.empty) > MOST_OUTSIDE * len(shapes):
+        far = max(max(s.bounds[2] / size[-1], s.bounds[3] / size[-2]) for s in shapes)
+        advice = f"; if it was made smaller after it was annotated, say --mask-scale {1 / math.ceil(far):g}" if far > 1 else ""
+        raise LabelsError(f"{len(drawn.empty)} of {len(shapes)} outlines lie outside the image of {size[-2:]}", where=where,
+                          fix=f"give the image on which they were drawn{advice}")
     notes = list(found.left_out)
     if drawn.overlaps:
         notes.append(f"{drawn.overlaps} pixels belong to several outlines; the last one has them")
@@ -179,7 +190,7 @@ def fitted(raw: Raw, size: tuple[int, ...], scale: float | None, where: Path) ->
         picks = [((np.arange(n) + 0.5) / (n / m)).astype(int).clip(max=m - 1) for n, m in zip(size, raw.size, strict=True)]
         picks = [np.arange(n) if i < len(size) - 2 else p for i, (n, p) in enumerate(zip(size, picks, strict=True))]
         read: Any = (slice(None), *np.ix_(*picks)) if raw.form == "colours" else np.ix_(*picks)
-        return replace(raw, array=raw.array[read])
+        return replace(raw, array=raw.array[read], spacing=None)  # the file's is that of its own, larger pixels
     raise LabelsError(f"the mask has size {raw.size}, the image {size}", where=where, fix=_advice(raw.size, size, scale))
 
 

@@ -5,20 +5,33 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from biomask.data.colours import explained, reach_of, usual_values
-from biomask.data.encoding import CLOSELY, EXACT, Encoding, are_averages, as_form, infer_encoding, total_of, usual_form
+from biomask.data.encoding import (
+    CLOSELY,
+    EXACT,
+    ONE_PIECE,
+    Encoding,
+    are_averages,
+    as_form,
+    infer_encoding,
+    total_of,
+    usual_form,
+)
 from biomask.data.facts import Inspected, LabelFacts
+from biomask.data.groups import NONE
 from biomask.data.layouts import find_layout
 from biomask.data.limits import MOST_CLASSES
 from biomask.data.pairing import Layout, Pair, Part, missing_truth, where_of
 from biomask.data.split_table import apply_split_table
 from biomask.data.survey import Prober, Survey, survey
-from biomask.errors import BiomaskError, LabelsError, ManyErrors, ReadError
+from biomask.errors import BiomaskError, LabelsError, ManyErrors, PairingError, ReadError
 from biomask.io.files import open_stored
+from biomask.labels import Legend
 from biomask.progress import Progress
 from biomask.recipe import DataSettings
 from biomask.stored import WHOLE, planes
@@ -28,6 +41,9 @@ BLURRED = 8
 
 #: Between lowest and highest value of a mask that may have been smoothed: class ids lie closer together.
 BLURRED_RANGE = 32
+
+#: JPEG of the highest quality moves values by no more than this.
+BESIDE = 4
 
 #: Share of the pixels at a smoothed mask's usual values.
 USUAL_SHARE = 0.8
@@ -75,8 +91,8 @@ def understand(folder: str | Path, settings: DataSettings, progress: Progress, *
                parts: Sequence[Part | None] | None = None, prober: Prober | None = None) -> Understood:
     """Read every file of a data folder once and say what it is.
 
-    parts: those that are read; None = all. prober: makes the probe of `survey`. Raises only what leaves nothing to be said: a folder
-    that is missing, without images, or of an arrangement that stays open.
+    parts: those that are read; None = all. prober: makes the probe of `survey`. Raises only what leaves nothing to be said:
+    a folder that is missing, without images, or of an arrangement that stays open.
     """
     layout = find_layout(folder, masks)
     if settings.groups is not None and settings.groups.startswith("column:"):
@@ -94,7 +110,23 @@ def understand(folder: str | Path, settings: DataSettings, progress: Progress, *
     encoding, more = _meaning(found.good, layout, settings)
     errors += more
     errors += _unlabelled_question(found.good, settings)
+    errors += groups_across_parts(layout.pairs) if settings.groups != NONE else []
     return Understood(layout, settings, found, encoding, tuple(errors), (*layout.notes, *notes))
+
+
+def groups_across_parts(pairs: Sequence[Pair]) -> list[BiomaskError]:
+    """An error for groups that a table names and its parts cut."""
+    parts: dict[str, set[str]] = {}
+    for pair in pairs:
+        if pair.group is not None and pair.part is not None:
+            parts.setdefault(pair.group, set()).add(pair.part)
+    cut = {group: sorted(found) for group, found in parts.items() if len(found) > 1}
+    if not cut:
+        return []
+    shown = some([f"{group} ({', '.join(found)})" for group, found in cut.items()], 5)
+    return [PairingError(f"{len(cut)} groups are in several parts, so that scores would be of images half known: {shown}",
+                         fix="give each group one part in the table, or say --groups none",
+                         names=[p.name for p in pairs if p.group in cut])]
 
 
 def split_planes(layout: Layout, settings: DataSettings) -> tuple[Layout, list[BiomaskError]]:
@@ -149,6 +181,14 @@ def channels_of(item: Inspected, settings: DataSettings) -> int:
 def channel_misfits(good: Sequence[Inspected], settings: DataSettings) -> list[BiomaskError]:
     """One error for each kind of image that differs from the majority in axes or channels."""
     kinds: dict[tuple[str, int], list[Inspected]] = {}
+    orders = Counter(i.image.channel_names for i in good if i.image.channel_names)
+    if len(orders) > 1 and settings.channels is None:
+        names = orders.most_common(1)[0][0]
+        odd = [i for i in good if i.image.channel_names and i.image.channel_names != names]
+        return [ReadError(f"{_counted_images(len(odd))} channels called {', '.join(odd[0].image.channel_names)}, the others "
+                          f"{', '.join(names)}: {some([i.pair.image.name for i in odd])}",
+                          fix=f"--channels {','.join(names)} takes them by name; or keep one kind of images",
+                          names=[i.pair.name for i in odd])]
     for item in good:
         kinds.setdefault((item.image.axes, channels_of(item, settings)), []).append(item)
     if len(kinds) < 2:
@@ -193,6 +233,10 @@ def _meaning(good: Sequence[Inspected], layout: Layout, settings: DataSettings) 
     except LabelsError as error:
         where = error.where or common_folder(labelled)
         return None, [*_blurred_errors(blurred, labelled), *mixed, LabelsError(error.what, where=where, fix=error.fix)]
+    if layout.unlabelled and settings.unlabelled == "background" and encoding.form == "values" and encoding.kind == "classes":
+        named = {e.value: e.name for e in encoding.legend}
+        if 0 not in named:  # images without labels become background, which the masks lack
+            encoding = replace(encoding, legend=Legend.of_values([0, *named], named | {0: "background"}))
     mixed += strange_colours([i for i in labelled if id(i) not in odd], encoding)
     if encoding.kind == "classes" and len(encoding.legend) < 2:
         values = [e.value for e in encoding.legend]
@@ -222,7 +266,13 @@ def blurred_masks(labelled: Sequence[Inspected], settings: DataSettings) -> list
 
 def _is_blurred(facts: LabelFacts, ignore: int | None) -> bool:
     counts = {v: n for v, n in facts.counts.items() if v != ignore}
-    if facts.form != "values" or len(counts) <= BLURRED or max(counts) - min(counts) < BLURRED_RANGE or facts.single >= 0.9:
+    if facts.form != "values" or len(counts) < 2 or max(counts) - min(counts) < BLURRED_RANGE:
+        return False
+    if facts.single >= ONE_PIECE:
+        return False
+    if _is_rounded(counts):
+        return True
+    if len(counts) <= BLURRED:
         return False
     peaks = usual_values({v: n for v, n in facts.flat.items() if v in counts})
     reach = reach_of(counts)
@@ -230,11 +280,19 @@ def _is_blurred(facts: LabelFacts, ignore: int | None) -> bool:
     return 2 <= len(peaks) <= BLURRED and at_peaks >= USUAL_SHARE * sum(counts.values())
 
 
+def _is_rounded(counts: Mapping[int, int]) -> bool:
+    """Whether all values are two or more far ones and rarer ones right beside each of them: JPEG of the highest quality."""
+    peaks = [v for v, n in counts.items() if all(abs(v - w) > BESIDE or n > m for w, m in counts.items() if w != v)]
+    near = [[v for v in counts if v != p and abs(v - p) <= BESIDE] for p in peaks]
+    far = min((abs(p - q) for p in peaks for q in peaks if p != q), default=0) > 4 * BESIDE
+    return len(peaks) >= 2 and far and all(near) and len(counts) == len(peaks) + sum(map(len, near))
+
+
 def _blurred_errors(blurred: Sequence[Inspected], labelled: Sequence[Inspected]) -> list[BiomaskError]:
     """One error a mask, or one for all where it is most of them."""
     if not blurred:
         return []
-    total = total_of(f.flat for i in blurred for f in i.labels)
+    total = total_of(f.flat or f.counts for i in blurred for f in i.labels)
     peaks = ",".join(map(str, usual_values(total)))
     fix = (f"save it without compression losses or smoothing, or say --values {peaks}: each value then stands for the nearest "
            "of these")
@@ -260,15 +318,20 @@ def _grey_errors(grey: Sequence[Inspected]) -> list[BiomaskError]:
 
 def mixed_programs(labelled: Sequence[Inspected], settings: DataSettings) -> list[BiomaskError]:
     """Masks of two programs: 0/1 in some files and 0/255 in the others would be trained as three classes."""
-    if settings.legend is not None or settings.values is not None or any(len(i.labels) > 1 for i in labelled):
+    if settings.legend is not None or settings.values is not None:
         return []
-    sets = [(i, set(i.labels[0].counts) - {settings.ignore}) for i in labelled if i.labels[0].form == "values"]
+    several = max((len(i.labels) for i in labelled), default=0)
+    return [e for k in range(several) for e in _mixed_programs([(i, i.labels[k]) for i in labelled if len(i.labels) > k], settings)]
+
+
+def _mixed_programs(masks: Sequence[tuple[Inspected, LabelFacts]], settings: DataSettings) -> list[BiomaskError]:
+    sets = [(i, set(f.counts) - {settings.ignore}) for i, f in masks if f.form == "values"]
     one, full = ([i for i, values in sets if values == {0, value}] for value in (1, 255))
     others = any(values - {0, 1, 255} or {1, 255} <= values for _, values in sets)
     if not (one and full) or others:
         return []
     return [LabelsError(f"{len(one)} masks hold 0 and 1 (such as {some([_name(i) for i in one], 3)}), {len(full)} hold 0 and 255 "
-                        f"(such as {some([_name(i) for i in full], 3)})", where=common_folder(labelled),
+                        f"(such as {some([_name(i) for i in full], 3)})", where=common_folder([i for i, _ in masks]),
                         fix="save all masks with the same two values",
                         names=[i.pair.name for i in min(one, full, key=len)])]
 

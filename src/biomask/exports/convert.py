@@ -7,9 +7,9 @@ back into the same pixels.
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
+from pathlib import Path, PurePosixPath, PureWindowsPath
 from typing import Any
 
 import numpy as np
@@ -22,33 +22,28 @@ from biomask.data.layouts import find_layout, paired
 from biomask.data.pairing import Layout, Pair, Truth, label_files, truth_of, unread_error, where_of
 from biomask.data.survey import survey
 from biomask.data.truth import read_truth
-from biomask.data.understand import structures_of
-from biomask.errors import BiomaskError, InputError, ManyErrors, MissingPathError, UsageError, WriteError
+from biomask.data.understand import split_planes, structures_of
+from biomask.errors import BiomaskError, InputError, ManyErrors, MissingPathError, PairingError, UsageError, WriteError
 from biomask.image import Image
 from biomask.instances.trace import objects_of, outlines
 from biomask.io import read_image, write_mask
-from biomask.io.annotations import sniff
+from biomask.io.annotations import SHAPE_SUFFIXES, SHAPE_WRITERS, sniff
 from biomask.io.coco import write_coco
 from biomask.io.files import require_writable, write_text
-from biomask.io.geojson import write_geojson
-from biomask.io.labelme import write_labelme
-from biomask.io.napari_shapes import write_napari_csv
-from biomask.io.roi_writer import write_roi_zip
 from biomask.labels import Labels, Legend
 from biomask.progress import Progress, Silent
 from biomask.recipe import DataSettings
-from biomask.shapes import Annotations
+from biomask.shapes import Annotations, Shape, on_plane
+from biomask.stored import WHOLE, Plane
 
-#: Formats of outlines, one file an image: (ending, writer).
-OUTLINES: dict[str, tuple[str, Callable[[Path, Annotations], None]]] = {
-    "geojson": (".geojson", write_geojson),
-    "roi": (".zip", write_roi_zip),
-    "labelme": (".json", write_labelme),
-    "napari": (".csv", write_napari_csv),
-}
+#: Formats of outlines, one file an image: as `--to` calls them, and as `SHAPE_WRITERS` does.
+OUTLINES: dict[str, str] = {"geojson": "geojson", "roi": "imagej", "labelme": "labelme", "napari": "napari"}
 
 #: What `--to` takes: the formats of outlines, one COCO file for all images, ids of objects and class masks as TIFF.
 FORMATS = (*OUTLINES, "coco", "labels", "masks")
+
+#: What marks pixels where nothing is known, where the labels themselves have no value for it.
+UNKNOWN = 255
 
 
 @dataclass(frozen=True)
@@ -60,7 +55,7 @@ class Converted:
     objects: int
     """Outlines or ids written, all images together; of class masks the number of masks."""
     notes: tuple[str, ...]
-    """What could not be kept, by image."""
+    """What could not be kept or is written in another way, by image."""
 
 
 @dataclass(frozen=True)
@@ -85,7 +80,7 @@ def convert(source: str | Path, out: str | Path, to: str, settings: DataSettings
     if to not in FORMATS:
         raise UsageError(f"--to {to} is not known", fix=f"one of {', '.join(FORMATS)}")
     settings, progress, out = settings or DataSettings(), progress or Silent(), Path(out)
-    layout = _layout(Path(source), images)
+    layout = _in_planes(_layout(Path(source), images), settings)
     if layout.problems:
         raise layout.problems[0] if len(layout.problems) == 1 else ManyErrors("the labels cannot all be used:", layout.problems)
     pairs = layout.labelled
@@ -107,7 +102,7 @@ def _layout(source: Path, images: str | Path | None) -> Layout:
         if is_annotation(source):
             return Layout(source.parent, "", (Pair(_stem(source), source, Truth("shapes", (source,))),))
         if sniff(source) == "coco":
-            return Layout(source.parent, "", tuple(Pair(str(Path(e).with_suffix("")), Path(e), Truth("coco", (source,), entry=e))
+            return Layout(source.parent, "", tuple(Pair(_without_suffix(e), Path(e), Truth("coco", (source,), entry=e))
                                                    for e in coco_images(source)))
         return Layout(source.parent, "", (Pair(source.stem, source, truth_of(source)),))
     try:
@@ -124,13 +119,57 @@ def _stem(path: Path) -> str:
     return path.name.split(".", 1)[0]
 
 
+def _without_suffix(entry: str) -> str:
+    """A COCO file's name of an image without its ending; what names no file stays as it is, and is refused later."""
+    path = PurePosixPath(entry)
+    return str(path.with_suffix("")) if path.name not in ("", "..") else entry
+
+
+def _in_planes(layout: Layout, settings: DataSettings) -> Layout:
+    """A pair a plane or time point, where each is converted on its own. Raises InputError where their number is not known."""
+    if not settings.selection.splits:
+        return layout
+    lost = [p for p in layout.labelled if not _has_image(p)]
+    if lost:
+        raise InputError(f"how many planes the image has is not known, here and of {len(lost) - 1} others", where=where_of(lost[0]),
+                         fix="say where the images are: --images FOLDER")
+    split, errors = split_planes(replace(layout, pairs=layout.labelled), settings)
+    if errors:
+        raise errors[0] if len(errors) == 1 else ManyErrors(f"{len(errors)} images cannot be read:", errors)
+    return split
+
+
 def _targets(pairs: Sequence[Pair], out: Path, to: str) -> dict[str, Path]:
-    """Where each pair's labels go."""
+    """Where each pair's labels go. Raises PairingError for names that lead out of the folder, or to one file."""
     if to == "coco":
         file = out if out.suffix.lower() == ".json" else out / "labels.json"
         return {p.name: file for p in pairs}
-    ending = OUTLINES[to][0] if to in OUTLINES else ".tif"
+    strange = [p for p in pairs if _leads_out(p.name)]
+    if strange:
+        raise PairingError(f"{len(strange)} names of images are no paths below a folder: "
+                           + ", ".join(repr(p.truth.entry if p.truth and p.truth.entry else p.name) for p in strange[:10])
+                           + (" …" if len(strange) > 10 else ""), where=where_of(strange[0]),
+                           fix="give names without '..' and without a folder at the root")
+    ending = SHAPE_SUFFIXES[OUTLINES[to]] if to in OUTLINES else ".tif"
+    taken: dict[str, Pair] = {}
+    for pair in pairs:
+        other = taken.setdefault(pair.name.casefold(), pair)
+        if other is not pair:
+            raise PairingError(f"{_called(other)} and {_called(pair)} would both be written as {pair.name}{ending}",
+                               where=where_of(pair), fix="rename one of them")
     return {p.name: out / f"{p.name}{ending}" for p in pairs}
+
+
+def _leads_out(name: str) -> bool:
+    """Whether a name may lie elsewhere than below a folder, on any system."""
+    parts = name.replace("\\", "/").split("/")
+    rooted = PureWindowsPath(name)
+    return bool(rooted.drive or rooted.root) or ".." in parts or parts[-1] in ("", ".") or "\0" in name
+
+
+def _called(pair: Pair) -> str:
+    """What a person calls the labels of an image."""
+    return (pair.truth.entry if pair.truth is not None else "") or pair.image.name
 
 
 def _check_targets(targets: dict[str, Path], source: Path, overwrite: bool) -> None:
@@ -147,7 +186,7 @@ def _check_targets(targets: dict[str, Path], source: Path, overwrite: bool) -> N
 
 def _encoding(pairs: Sequence[Pair], settings: DataSettings, to: str, progress: Progress) -> Encoding | None:
     """What pixels mean; None where outlines go to outlines."""
-    if to in (*OUTLINES, "coco") and all(p.truth is not None and p.truth.form in ("shapes", "coco") for p in pairs):
+    if _draws(to) and all(p.truth is not None and p.truth.form in ("shapes", "coco") for p in pairs):
         return None
     found = survey(_with_sizes(pairs), settings, progress)
     if found.bad:
@@ -157,6 +196,11 @@ def _encoding(pairs: Sequence[Pair], settings: DataSettings, to: str, progress: 
     encoding = infer_encoding(good, settings, structures_of(pairs))
     progress.say(f"labels: {encoding.kind} ({encoding.reason})")
     return encoding
+
+
+def _draws(to: str) -> bool:
+    """Whether a format holds outlines."""
+    return to in (*OUTLINES, "coco")
 
 
 def _with_sizes(pairs: Sequence[Pair]) -> list[Pair]:
@@ -181,19 +225,20 @@ def _convert_all(layout: Layout, targets: dict[str, Path], out: Path, to: str, s
         for n, pair in enumerate(pairs):
             try:
                 found = _read(pair, settings, encoding)
-                if to in (*OUTLINES, "coco"):
-                    drawn = _as_outlines(found)
+                if _draws(to):
+                    drawn = _as_outlines(found) if to == "coco" else _without_crowds(_as_outlines(found))
                     notes += [f"{pair.name}: {lost}" for lost in drawn.left_out]
                     count += len(drawn.shapes)
                     if to == "coco":
                         together.append(drawn)
                     else:
-                        OUTLINES[to][1](targets[pair.name], drawn)
+                        SHAPE_WRITERS[OUTLINES[to]](targets[pair.name], drawn)
                         files.append(targets[pair.name])
                 else:
-                    written, objects = _write_pixels(found, targets[pair.name], to, encoding)
+                    written, objects, lost = _write_pixels(found, targets[pair.name], to, encoding)
                     files += written
                     count += objects
+                    notes += [f"{pair.name}: {lost}"] if lost else []
             except BiomaskError as error:
                 errors.append(error if error.where is not None else type(error)(error.what, where=where_of(pair), fix=error.fix))
             bar.update((n + 1) / len(pairs), pair.name)
@@ -215,15 +260,38 @@ def _read(pair: Pair, settings: DataSettings, encoding: Encoding | None) -> _Sou
     truth = pair.truth
     if encoding is None and truth is not None and truth.form in ("shapes", "coco"):
         drawn = read_coco_entry(truth.files[0], truth.entry) if truth.form == "coco" else read_annotations(truth.files[0])
-        return _Source(pair, drawn, None, image)
+        return _Source(pair, _of_plane(drawn, _plane(pair, settings)), None, image)
     if image is None or encoding is None:
         raise InputError("has no image that states its size", where=where_of(pair), fix="say where the images are: --images FOLDER")
     raws = read_truth(pair, image.size, settings)
     return _Source(pair, None, encoding.labels(raws, pair.name, where_of(pair)), image)
 
 
+def _plane(pair: Pair, settings: DataSettings) -> Plane:
+    """The plane and time point that are converted, where they are one of several."""
+    z, time = (n if isinstance(n, int) else None for n in (settings.z, settings.time))
+    return Plane(z if pair.plane.z is None else pair.plane.z, time if pair.plane.time is None else pair.plane.time)
+
+
+def _of_plane(drawn: Annotations, plane: Plane) -> Annotations:
+    """The outlines of one plane, as of a flat image."""
+    if plane == WHOLE:
+        return drawn
+    here = on_plane(drawn.shapes, plane.z, plane.time)
+    return replace(drawn, shapes=tuple(replace(s, z=None if plane.z is not None else s.z,
+                                               time=None if plane.time is not None else s.time) for s in here))
+
+
+def _without_crowds(drawn: Annotations) -> Annotations:
+    """Without what only COCO can say is no object; left out by name."""
+    crowds = [s for s in drawn.shapes if s.crowd]
+    said = [f"{s.name or 'object'} {s.title}".strip() + " (a crowd of objects that nobody told apart)" for s in crowds]
+    return replace(drawn, shapes=tuple(s for s in drawn.shapes if not s.crowd), left_out=(*drawn.left_out, *said))
+
+
 def _as_outlines(found: _Source) -> Annotations:
-    name = found.pair.image.name if _is_picture(found.pair) else f"{Path(found.pair.name).name}.tif"
+    whole = _is_picture(found.pair) and found.pair.plane == WHOLE
+    name = found.pair.image.name if whole else f"{Path(found.pair.name).name}.tif"
     if found.drawn is not None:
         size = found.drawn.size
         if size is None and found.image is not None:
@@ -232,7 +300,9 @@ def _as_outlines(found: _Source) -> Annotations:
     labels = found.labels
     if labels is None:
         raise InputError("has no labels", where=where_of(found.pair))
-    return Annotations(tuple(_shapes(labels)), (int(labels.size[-2]), int(labels.size[-1])), (), name)
+    unknown = 0 if labels.ignore is None else int(labels.ignore.sum())
+    lost = (f"{unknown} pixels where nothing is known (outlines cannot say so)",) if unknown else ()
+    return Annotations(tuple(_shapes(labels)), (int(labels.size[-2]), int(labels.size[-1])), lost, name)
 
 
 def _is_picture(pair: Pair) -> bool:
@@ -240,7 +310,7 @@ def _is_picture(pair: Pair) -> bool:
     return pair.truth is None or pair.image not in pair.truth.files
 
 
-def _shapes(labels: Labels) -> list[Any]:
+def _shapes(labels: Labels) -> list[Shape]:
     """Outlines of objects, with the names and colours of their classes."""
     entries = labels.legend.entries
     if labels.kind == "instances":
@@ -255,12 +325,12 @@ def _shapes(labels: Labels) -> list[Any]:
     return objects_of(ids, labels.legend)
 
 
-def _of_structure(plane: npt.NDArray[np.bool_], position: int, legend: Legend) -> list[Any]:
+def _of_structure(plane: npt.NDArray[np.bool_], position: int, legend: Legend) -> list[Shape]:
     return objects_of(plane.astype(np.uint8), Legend((legend.entries[0], legend.entries[position])))
 
 
-def _write_pixels(found: _Source, target: Path, to: str, encoding: Encoding | None) -> tuple[list[Path], int]:
-    """(files, objects or masks written)."""
+def _write_pixels(found: _Source, target: Path, to: str, encoding: Encoding | None) -> tuple[list[Path], int, str]:
+    """(files, objects or masks written, what is to be said of pixels where nothing is known)."""
     labels = found.labels
     if labels is None or encoding is None:
         raise InputError("has no labels", where=where_of(found.pair))
@@ -270,18 +340,40 @@ def _write_pixels(found: _Source, target: Path, to: str, encoding: Encoding | No
         ids = _object_ids(labels)
         top = int(ids.max(initial=0))
         write_mask(target, ids.astype(np.uint16 if top < 2**16 else np.uint32), Legend.of_values([0]), spacing, affine)
-        return [target], len(np.unique(ids)) - (0 if ids.all() else 1)
+        unknown = 0 if labels.ignore is None else int(labels.ignore.sum())
+        lost = f"{unknown} pixels where nothing is known became background: ids cannot say so" if unknown else ""
+        return [target], len(np.unique(ids)) - (0 if ids.all() else 1), lost
+    note = ""
     if labels.kind == "multilabel":
         written = []
         for k, plane in enumerate(labels.array, start=1):
             entry = labels.legend.entries[k]
             file = target.parent / entry.name / target.name
             legend = Legend.of_values([0, 255], {255: entry.name})
-            write_mask(file, np.where(plane, 255, 0).astype(np.uint8), legend, spacing, affine)
+            values, note = _with_unknown(legend.values_of(plane.astype(np.uint8)), labels.ignore, legend, encoding)
+            write_mask(file, values, legend, spacing, affine)
             written.append(file)
-        return written, len(written)
-    write_mask(target, labels.legend.values_of(_class_ids(labels)), labels.legend, spacing, affine)
-    return [target], 1
+        return written, len(written), note
+    values, note = _with_unknown(labels.legend.values_of(_class_ids(labels)), labels.ignore, labels.legend, encoding)
+    write_mask(target, values, labels.legend, spacing, affine)
+    return [target], 1, note
+
+
+def _with_unknown(values: npt.NDArray[Any], unknown: npt.NDArray[np.bool_] | None, legend: Legend,
+                  encoding: Encoding) -> tuple[npt.NDArray[Any], str]:
+    """(values with one where nothing is known, what is to be said of it): that of the labels, else 255, if it is no class."""
+    if unknown is None or not unknown.any():
+        return values, ""
+    free = [v for v in (encoding.ignore, UNKNOWN) if v is not None and v not in legend.values]
+    if not free:
+        return values, (f"{int(unknown.sum())} pixels where nothing is known became background: {encoding.ignore or UNKNOWN} "
+                        "is a class")
+    value = free[0]
+    dtype = Legend.of_values(sorted({*legend.values, value})).dtype
+    out = values.astype(dtype)
+    out[unknown] = value
+    same = value == encoding.ignore and encoding.form == "values"
+    return out, "" if same else f"{int(unknown.sum())} pixels where nothing is known have the value {value} (--ignore {value})"
 
 
 def _object_ids(labels: Labels) -> npt.NDArray[Any]:

@@ -20,6 +20,7 @@ from biomask.io import nifti, npy, pictures, png, tiff_write, unread
 from biomask.io.atomic import require_writable, write_text, writing
 from biomask.io.formats import READERS, Reader, alike, reader_of
 from biomask.io.listing import BYSTANDERS, exists, list_images, list_unread, relative_stem
+from biomask.io.recent import Recent
 from biomask.io.unread import UNREAD
 from biomask.labels import Legend
 from biomask.stored import WHOLE, Key, Plane, Selection, Stored, select, stem_of, suffix_of
@@ -30,6 +31,9 @@ __all__ = ["BYSTANDERS", "IMAGE_WRITERS", "READERS", "UNREAD", "WRITERS", "Reade
 
 #: From this size on it is asked whether an image fits in memory before it is decoded.
 LARGE = 2**28
+
+#: Headers, which are asked for once a plane of a file that is split.
+_HEADERS = Recent(8)
 
 #: No float or integer of more bytes is read: nothing that follows could take it.
 WIDEST = 8
@@ -74,7 +78,7 @@ def open_stored(path: str | Path, *, as_labels: bool = False) -> Stored:
     if path.is_dir():
         raise ReadError("is a folder, not a file", where=path, fix="give the files in it, and name folders without a suffix")
     with _reading(path):
-        stored = reader(path, as_labels=as_labels)
+        stored = _HEADERS.get(path, lambda: reader(path, as_labels=as_labels), of=as_labels)
     if stored.dtype.kind not in "buif" or stored.dtype.itemsize > WIDEST or min(stored.shape, default=0) < 1:
         raise ReadError(f"has dtype {stored.dtype} and shape {stored.shape}, not pixels", where=path,
                         fix="save it with integers or floats of 8 to 64 bits")

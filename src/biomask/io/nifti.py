@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
@@ -12,6 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from biomask.errors import ReadError, WriteError
+from biomask.io.recent import LARGEST, Recent
 from biomask.stored import UNKNOWN, Key, Stored
 
 #: What NIfTI's dimensions are, in its order; the fourth is time only where the header says so, and then a set of values.
@@ -23,6 +25,9 @@ MICROMETRES = {0: 1e3, 1: 1e6, 2: 1e3, 3: 1.0}
 #: NIfTI's codes for seconds, milliseconds and microseconds (high bits).
 TIMES = (8, 16, 24)
 
+#: Packed volumes, decoded.
+_VOLUMES = Recent(8)
+
 #: The integers and floats that NIfTI holds.
 DTYPES = ("int8", "int16", "int32", "int64", "uint8", "uint16", "uint32", "uint64", "float32", "float64")
 
@@ -30,7 +35,8 @@ DTYPES = ("int8", "int16", "int32", "int64", "uint8", "uint16", "uint32", "uint6
 def read(path: Path, *, as_labels: bool = False) -> Stored:
     """Axes "ZYX", with channels, "T" or "Q" before them: NIfTI's order reversed, which is its order in memory.
 
-    Slope and intercept are applied where there are any, and the values are floats then. Spacing is in µm.
+    Slope and intercept are applied where there are any, and the values are floats then. Spacing is in µm, the affine in mm,
+    whatever the unit of the file.
     """
     image = _open(path)
     header, dtype = image.header, image.get_data_dtype()
@@ -49,8 +55,10 @@ def read(path: Path, *, as_labels: bool = False) -> Stored:
     scaled = (image.dataobj.slope, image.dataobj.inter) != (1, 0)
     micrometres = MICROMETRES.get(units & 7, 0.0)
     spacing = {a.lower(): float(size) * micrometres for a, size in zip("XYZ", header.get_zooms(), strict=False) if size > 0}
+    affine = np.array(image.affine, np.float64)
+    affine[:3] *= (micrometres or 1e3) / 1e3
     return Stored(path, shape[::-1], np.dtype(np.result_type(dtype, np.float32) if scaled else dtype).newbyteorder("="),
-                  letters[: len(shape)][::-1], partial(_load, path), spacing, affine=np.asarray(image.affine, np.float64))
+                  letters[: len(shape)][::-1], partial(_load, path), spacing, affine=affine)
 
 
 def _open(path: Path) -> Any:
@@ -63,8 +71,25 @@ def _open(path: Path) -> Any:
 
 
 def _load(path: Path, key: tuple[Key, ...]) -> npt.NDArray[Any]:
-    """array[key] of the reversed axes."""
+    """array[key] of the reversed axes. A packed volume of which a part is wanted is kept whole: planes are read in turn."""
+    if path.suffix.lower() == ".gz" and not all(k == slice(None) for k in key):
+        volume = _VOLUMES.get(path, lambda: _small(path), size=lambda a: 0 if a is None else a.nbytes)
+        if volume is not None:
+            return np.array(volume[key])
+    return _decode(_open(path), key)
+
+
+def _small(path: Path) -> npt.NDArray[Any] | None:
+    """All of a volume; None where it is too large to be kept."""
+    import psutil
+
     image = _open(path)
+    size = math.prod(image.shape) * max(8, image.get_data_dtype().itemsize)
+    return _decode(image, ()) if size <= min(LARGEST, psutil.virtual_memory().available // 4) else None
+
+
+def _decode(image: Any, key: tuple[Key, ...]) -> npt.NDArray[Any]:
+    """array[key] of the reversed axes, from no more of the file than is needed."""
     data, dtype = image.dataobj, np.dtype(image.get_data_dtype()).newbyteorder("=")
     full = (*key, *[slice(None)] * (len(image.shape) - len(key)))
     array: npt.NDArray[Any] = np.asanyarray(data if all(k == slice(None) for k in full) else data[full[::-1]])
@@ -74,8 +99,9 @@ def _load(path: Path, key: tuple[Key, ...]) -> npt.NDArray[Any]:
 
 def write(path: Path, array: npt.NDArray[Any], spacing: Mapping[str, float] | None,
           affine: npt.NDArray[np.float64] | None = None) -> None:
-    """(C, *S) as NIfTI in millimetres; channels become the fifth dimension. The affine's voxel size goes before `spacing`.
+    """(C, *S) as NIfTI in millimetres; channels become the fifth dimension, a plane is a volume of one slice.
 
+    affine: from (x, y, z) in pixels to millimetres; its voxel size goes before `spacing`.
     Raises WriteError for what NIfTI cannot hold: types that it lacks, and an unknown voxel size.
     """
     import nibabel
@@ -87,9 +113,8 @@ def write(path: Path, array: npt.NDArray[Any], spacing: Mapping[str, float] | No
                          fix="write .tif or .npy, or give a spacing")
     if affine is None and spacing is not None:
         affine = np.diag([spacing["x"] / 1e3, spacing["y"] / 1e3, spacing.get("z", 1e3) / 1e3, 1.0])
-    stored = array[0].T if array.shape[0] == 1 else array.T if array.ndim == 4 else array.T[:, :, None]
-    if array.shape[0] > 1:
-        stored = stored[:, :, :, None]
+    stored = array.T if array.ndim == 4 else array.T[:, :, None]
+    stored = stored[..., 0] if array.shape[0] == 1 else stored[:, :, :, None]
     image = nibabel.Nifti1Image(np.ascontiguousarray(stored), affine, dtype=array.dtype)  # type: ignore[no-untyped-call]
     image.header.set_xyzt_units("mm")  # type: ignore[no-untyped-call]
     nibabel.save(image, path)

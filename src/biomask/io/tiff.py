@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import logging
 import math
+from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -12,6 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from biomask.errors import ReadError
+from biomask.io.recent import Recent
 from biomask.io.tiff_facts import channel_names, palette_of, partner_files, spacing_of
 from biomask.stored import KNOWN_AXES, UNKNOWN, Key, Stored
 
@@ -51,15 +54,8 @@ def read(path: Path, *, as_labels: bool = False) -> Stored:
     unsigned images are turned round, so that they are as they are shown; as_labels: values stay as stored.
     Raises ReadError for damage, several images in a file, missing parts, and colours that are not RGB.
     """
-    import tifffile
-
-    with tifffile.TiffFile(path) as file:
-        _check_chain(file, path)
-        _check_partners(file, path)
-        series = _choose(file, path)
+    with _opened(path) as (file, series):
         page: TiffPage = series.keyframe
-        _check_page(page, path)
-        _check_length(file, series, path)
         axes = "".join(a if a in KNOWN_AXES else UNKNOWN for a in series.axes)
         dtype = np.dtype(series.dtype).newbyteorder("=")
         white = int(page.photometric) == WHITE_IS_ZERO and dtype.kind in "bu" and not as_labels
@@ -67,6 +63,37 @@ def read(path: Path, *, as_labels: bool = False) -> Stored:
         return Stored(path, tuple(series.shape), dtype, axes, partial(_load, path, 2**page.bitspersample - 1 if white else None),
                       spacing_of(file, series), channel_names(file, series, count), palette_of(file, series, count),
                       transparency="S" in axes and any(int(kind) in ALPHA for kind in page.extrasamples))
+
+
+#: Files whose pages were found, closed.
+_FILES = Recent(8)
+
+
+@contextmanager
+def _opened(path: Path) -> Iterator[tuple[TiffFile, TiffPageSeries]]:
+    """A file that was checked, and the image in it.
+
+    Finding a page means walking the chain of all, so the walk is kept for the next plane; the file itself is closed
+    between, or processes that are forked would share its place.
+    """
+    file, series = _FILES.get(path, lambda: _walked(path))
+    try:
+        file.filehandle.open()
+        yield file, series
+    finally:
+        file.close()
+
+
+def _walked(path: Path) -> tuple[TiffFile, TiffPageSeries]:
+    import tifffile
+
+    with tifffile.TiffFile(path) as file:
+        _check_chain(file, path)
+        _check_partners(file, path)
+        series = _choose(file, path)
+        _check_page(series.keyframe, path)
+        _check_length(file, series, path)
+        return file, series
 
 
 def _check_chain(file: TiffFile, path: Path) -> None:
@@ -146,10 +173,7 @@ def _check_length(file: TiffFile, series: TiffPageSeries, path: Path) -> None:
 
 def _load(path: Path, white: int | None, key: tuple[Key, ...]) -> npt.NDArray[Any]:
     """array[key]; white: the value that becomes 0, and 0 it."""
-    import tifffile
-
-    with tifffile.TiffFile(path) as file:
-        series = _choose(file, path)
+    with _opened(path) as (_, series):
         array = _decode(series, key)
     array = np.asarray(array, array.dtype.newbyteorder("="))
     if white is not None:

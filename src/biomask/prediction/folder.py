@@ -6,7 +6,7 @@ import json
 import shutil
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -93,17 +93,36 @@ def _job(name: str, source: Path, out: Path, probabilities: bool, plane: Plane =
 
 def _split(jobs: list[Job], out: Path, selection: Selection,
            probabilities: bool) -> tuple[list[Job], list[tuple[Job, BiomaskError]]]:
-    """A job a plane or time point, where each is an image."""
+    """A job a plane or time point, where each is an image. Raises PairingError for a file that is called like a plane."""
     if not selection.splits:
         return jobs, []
     found, broken = list[Job](), list[tuple[Job, BiomaskError]]()
+    taken: dict[str, Job] = {}
     for job in jobs:
         try:
             found += [job if plane == WHOLE else _job(job.name + plane.suffix, job.source, out, probabilities, plane)
                       for plane in planes(open_stored(job.source), selection)]
         except BiomaskError as error:
             broken.append((job, error))
+    for job in found:
+        other = taken.setdefault(job.name.casefold(), job)
+        if other is not job:
+            raise PairingError(f"{_described(other)} and {_described(job)} would both be written as {job.name}",
+                               where=job.source.parent, fix="rename one of the files")
     return found, broken
+
+
+def _described(job: Job) -> str:
+    """The file, and the plane of it: "v.tif (z 3)"."""
+    numbers = ", ".join(f"{letter} {n}" for letter, n in (("time", job.plane.time), ("z", job.plane.z)) if n is not None)
+    return job.source.name + (f" ({numbers})" if numbers else "")
+
+
+def selection_of(entry: Mapping[str, Any]) -> Selection:
+    """The `Selection` of an entry of run.json, with the channels that were picked by name; JSON has lists for tuples."""
+    found = Selection(**entry["selection"])
+    channels = entry.get("channels") or found.channels
+    return replace(found, channels=None if channels is None else tuple(channels))
 
 
 class Record:
@@ -115,6 +134,7 @@ class Record:
         Raises InputError for a folder with results of another model, or with files that `predict` did not write.
         """
         self.path = out / "run.json"
+        self._hashes: dict[Path, str] = {}
         before = _read(self.path)
         strange = [f for f in FOLDERS if (out / f).exists()] if before is None else []
         if strange:
@@ -127,10 +147,19 @@ class Record:
         self.content: dict[str, Any] = {**facts, "images": before["images"] if before and not overwrite else {}, "failed": {}}
         self.write()
 
-    def has(self, job: Job) -> bool:
-        """Whether this very image is done, on record and on disk: another of the same name is not."""
+    def has(self, job: Job, selection: Selection) -> bool:
+        """Whether this very image is done, on record and on disk: another of the same name, or of the same file, is not."""
         entry = self.content["images"].get(job.name)
-        return isinstance(entry, dict) and job.is_there() and entry.get("sha256") == file_hash(job.source)
+        if not isinstance(entry, dict) or not job.is_there():
+            return False
+        same = entry.get("selection") == as_json(selection) and entry.get("plane") == as_json(job.plane)
+        return same and entry.get("sha256") == self.hash_of(job.source)
+
+    def hash_of(self, source: Path) -> str:
+        """SHA-256 of a file, computed once a run: a file may give many planes."""
+        if source not in self._hashes:
+            self._hashes[source] = file_hash(source)
+        return self._hashes[source]
 
     def done(self, name: str, facts: Mapping[str, Any]) -> None:
         """Note one image."""
@@ -147,6 +176,11 @@ class Record:
         """Write run.json, whole or not at all."""
         write_text(self.path, json.dumps(self.content, indent=2, ensure_ascii=False))
         self.written = time.monotonic()
+
+
+def as_json(value: Selection | Plane) -> dict[str, Any]:
+    """As it stands in run.json: tuples are lists there."""
+    return {k: list(v) if isinstance(v, tuple) else v for k, v in asdict(value).items()}
 
 
 def _read(path: Path) -> dict[str, Any] | None:

@@ -13,16 +13,24 @@ from biomask.labels import Legend
 #: Rows drawn at a time, so that a large image needs no large temporary arrays.
 STRIP = 512
 
+#: Values beyond it, with either sign, are shown as if they were it: differences of larger ones are infinite.
+HIGHEST = 1e300
+
+#: Least difference of black and white, as a share of the values.
+NEAREST = 1e-9
+
 
 def stretch_limits(image: Image) -> tuple[float, float]:
-    """Grey values shown as black and white: the 0.5 and 99.5 percentiles of a grid of pixels."""
+    """Grey values shown as black and white: the 0.5 and 99.5 percentiles of a grid of pixels, at least a little apart."""
     step = max(1, int((image.array[0].size / 1e6) ** 0.5))
     grid = np.asarray(image.array)[..., ::step, ::step]
     finite = grid[np.isfinite(grid)] if grid.dtype.kind == "f" else grid
     if not finite.size:
         return 0.0, 1.0
-    low, high = np.percentile(finite, [0.5, 99.5])
-    return float(low), float(max(high, low + 1e-6))
+    low, high = (float(v) for v in np.percentile(finite.astype(np.float64).clip(-HIGHEST, HIGHEST), [0.5, 99.5]))
+    # Relative, for the step to the next number grows with the values; above 0 where they are all 0.
+    least = max(abs(low), abs(high)) * NEAREST
+    return low, max(high, low + max(least, float(np.finfo(np.float64).tiny)))
 
 
 def draw_outlines(image: Image, ids: npt.NDArray[Any], legend: Legend) -> npt.NDArray[np.uint8]:
@@ -38,8 +46,11 @@ def draw_outlines(image: Image, ids: npt.NDArray[Any], legend: Legend) -> npt.ND
     out = np.empty((3, *ids.shape), np.uint8)
     for top in range(0, ids.shape[0], STRIP):
         rows = slice(top, top + STRIP)
-        grey = np.nan_to_num((shown[:, rows].astype(np.float32) - low) * (255 / (high - low)), nan=0.0)
-        out[:, rows] = np.clip(grey, 0, 255).astype(np.uint8)
+        grey = shown[:, rows].astype(np.float64)
+        np.clip(grey, low, high, out=grey)
+        grey -= low
+        grey *= 255 / (high - low)
+        out[:, rows] = np.nan_to_num(grey, copy=False, nan=0.0).astype(np.uint8)
         edge = _inner_edge(ids, top, min(top + STRIP, ids.shape[0]))
         out[:, rows][:, edge] = colours[ids[rows][edge]].T
     return out

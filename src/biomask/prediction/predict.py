@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -19,12 +19,13 @@ from biomask.device import choose_device, describe_device
 from biomask.errors import BiomaskError, DiskFullError, InputError, ManyErrors, OutOfMemoryError, SizeError, UsageError
 from biomask.image import Image
 from biomask.io import read_image, write_mask, write_picture, write_probabilities
-from biomask.prediction.folder import Job, Record, plan_jobs
+from biomask.io.files import open_stored
+from biomask.prediction.folder import Job, Record, as_json, plan_jobs
 from biomask.prediction.memory import TooLittleMemory, fit_tile, return_memory_at_once
 from biomask.prediction.outlines import draw_outlines
 from biomask.prediction.overlap_tile import CHANNELS_LAST, predict_tiles
 from biomask.progress import Progress, Silent
-from biomask.stored import Selection
+from biomask.stored import Selection, Stored, resolve_axes
 
 TileChoice = int | Literal["whole", "auto"]
 
@@ -79,7 +80,7 @@ def predict(model: Model, images: str | Path, out: str | Path, options: PredictO
     if options.memory is not None:
         return_memory_at_once()
     record = Record(out, _facts(model, options, selection, device), overwrite=options.overwrite)
-    todo = [j for j in jobs if not record.has(j)]
+    todo = [j for j in jobs if not record.has(j, selection)]
     missing = {j.name for j in todo}
     skipped = tuple(j.name for j in jobs if j.name not in missing)
     if skipped:
@@ -92,9 +93,9 @@ def predict(model: Model, images: str | Path, out: str | Path, options: PredictO
         with progress.bar("predicting") as bar:
             for n, job in enumerate(todo):
                 try:
-                    record.done(job.name, _predict_one(
-                        model, network, job, selection, options, device,
-                        lambda done, of, n=n, job=job: bar.update((n + done / of) / len(todo), job.name)))
+                    facts = _predict_one(model, network, job, selection, options, device,
+                                         lambda done, of, n=n, job=job: bar.update((n + done / of) / len(todo), job.name))
+                    record.done(job.name, {**facts, "sha256": record.hash_of(job.source)})
                 except DiskFullError:
                     raise
                 except (BiomaskError, MemoryError, RuntimeError) as error:
@@ -106,6 +107,7 @@ def predict(model: Model, images: str | Path, out: str | Path, options: PredictO
         record.write()
     _warn_of_training_images(record.content, model, progress)
     _warn_of_nan(record.content, [j.name for j in todo], progress)
+    _say_channels(record.content, [j.name for j in todo], progress)
     if errors:
         others = f", the others are in {out}" if len(errors) < len(jobs) + len(broken) else ""
         raise ManyErrors(f"{len(errors)} of {len(todo) + len(broken)} images failed{others}:", errors,
@@ -129,12 +131,20 @@ def _warn_of_nan(content: dict[str, Any], names: list[str], progress: Progress) 
                       + (" …" if len(found) > 5 else ""))
 
 
+def _say_channels(content: dict[str, Any], names: list[str], progress: Progress) -> None:
+    picked = [name for name in names if content["images"].get(name, {}).get("channels")]
+    if picked:
+        progress.say(f"{len(picked)} images have other channels than the training images, or another order of them: "
+                     f"{', '.join(content['images'][picked[0]]['channels'])} were picked by name: {', '.join(picked[:5])}"
+                     + (" …" if len(picked) > 5 else ""))
+
+
 def _facts(model: Model, options: PredictOptions, selection: Selection, device: torch.device) -> dict[str, Any]:
     """What run.json says of all images."""
     return {"command": "predict", "biomask_version": biomask.__version__, "torch_version": torch.__version__,
             "model": str(model.path), "model_sha256": file_hash(model.path), "device": str(device),
             "tile": options.tile or model.header.recipe.prediction.tile, "legend": model.header.legend,
-            "selection": asdict(selection),
+            "selection": as_json(selection), "ignore": model.header.recipe.data.ignore,
             "probability_channels": [{"value": e.value, "name": e.name} for e in model.legend]}
 
 
@@ -147,7 +157,9 @@ def _selection(model: Model, options: PredictOptions) -> Selection:
 def _predict_one(model: Model, network: torch.nn.Module, job: Job, selection: Selection, options: PredictOptions,
                  device: torch.device, done: Any) -> dict[str, Any]:
     began = time.perf_counter()
-    image = read_image(job.source, selection, job.plane)
+    channels = None if options.selection.channels is not None else channels_by_name(
+        open_stored(job.source), selection, model.header.channel_names)
+    image = read_image(job.source, selection if channels is None else replace(selection, channels=channels), job.plane)
     _check_fits(image, model, job.source)
     tile = tile_for(image, model, network, options, device)
     classes = len(model.legend)
@@ -161,7 +173,8 @@ def _predict_one(model: Model, network: torch.nn.Module, job: Job, selection: Se
     _write(job, image, ids, probabilities, model)
     finite = np.count_nonzero(np.isfinite(image.array)) if image.array.dtype.kind == "f" else image.array.size
     return {"not_finite": int(image.array.size - finite),
-            "file": str(job.source), "plane": asdict(job.plane), "mask": job.mask_name, "sha256": file_hash(job.source),
+            "file": str(job.source), "plane": as_json(job.plane), "mask": job.mask_name,
+            "selection": as_json(selection), "channels": None if channels is None else list(channels),
             "size": list(image.size), "tile": list(tile),
             "seconds": round(time.perf_counter() - began, 3),
             "class_pixels": {str(e.value): int((ids == i).sum()) for i, e in enumerate(model.legend)}}
@@ -175,6 +188,34 @@ def _write(job: Job, image: Image, ids: npt.NDArray[np.uint8], probabilities: np
         write_probabilities(job.probabilities, probabilities, image.axes, image.spacing, tuple(e.name for e in legend))
     write_picture(job.outlines, draw_outlines(image, ids, legend))
     write_mask(job.mask, legend.values_of(ids), legend, image.spacing, image.affine)
+
+
+def channels_by_name(stored: Stored, selection: Selection, wanted: tuple[str, ...]) -> tuple[str, ...] | None:
+    """The training's channels by name, where what is selected of this file are not the same ones in the same order.
+
+    None where it is so, or where names do not tell: some are without, or several channels share one. Raises SizeError for
+    names that are not there.
+    """
+    stored = resolve_axes(stored, selection)
+    count = next((stored.shape[stored.axes.index(a)] for a in "CS" if a in stored.axes), 1)
+    there, sought = [n.casefold() for n in stored.channel_names], [n.casefold() for n in wanted]
+    if len(there) != count or len(set(there)) < count or not sought or len(set(sought)) < len(sought):
+        return None
+    missing = [name for name in wanted if name.casefold() not in there]
+    if missing:
+        shown = ", ".join(f"{i} {name}" for i, name in enumerate(stored.channel_names))
+        raise SizeError(f"has no channel {' nor '.join(missing)}, on which the model was trained: there are {shown}",
+                        where=stored.path, fix=f"say which to take for {', '.join(wanted)}, in this order: "
+                                               f"--channels {','.join(map(str, range(min(count, len(wanted)))))}")
+    return None if _selected(there, selection.channels) == sought else wanted
+
+
+def _selected(names: list[str], channels: tuple[str, ...] | None) -> list[str]:
+    """Names of the channels that a selection takes, all in small letters; those by number may not be there."""
+    if channels is None:
+        return names
+    wishes = [c.casefold() for c in channels]
+    return [w if w in names else names[int(w)] if w.isdecimal() and int(w) < len(names) else "" for w in wishes]
 
 
 def _check_fits(image: Image, model: Model, source: Path) -> None:

@@ -21,13 +21,14 @@ from biomask.io import read_image, read_label_values
 from biomask.io.files import write_text, writing
 from biomask.labels import Legend
 from biomask.metrics import confusion_matrix, mean, overlap
+from biomask.prediction.folder import selection_of
 from biomask.prediction.overlap_tile import predict_array
 from biomask.reports.demo import demo_report, typical_strip
 from biomask.reports.evaluation import evaluation_report
 from biomask.reports.examples import LONGEST, MOST_EXAMPLES, Example, shrunk
 from biomask.reports.prediction import prediction_report
 from biomask.reports.training import training_report
-from biomask.stored import Plane, Selection
+from biomask.stored import Plane
 from biomask.training.resume import LogRow
 
 if TYPE_CHECKING:
@@ -73,8 +74,8 @@ def write_prediction_report(model: Model, out: Path) -> Path:
     small = [(name, entry) for name, entry in record["images"].items()
              if np.prod(entry["size"]) <= MOST_PIXELS and Path(entry.get("file", "")).is_file()]
     chosen = [small[i] for i in _spread(len(small), MOST_EXAMPLES // 2)]
-    selection = Selection(**record["selection"])
-    examples = [_example(name, read_image(entry["file"], selection, Plane(**entry["plane"])),
+    examples = [_example(name, read_image(entry["file"], selection_of({"selection": record["selection"], **entry}),
+                                          Plane(**entry["plane"])),
                          _ids(out / entry["mask"], model.legend), None, model.legend) for name, entry in chosen]
     return _write(out, prediction_report(record, examples))
 
@@ -131,7 +132,8 @@ def _with_images(cases: Mapping[str, Case], truth: Path) -> dict[str, Case]:
     if found or folder is None:
         return found
     images = index(folder)
-    return {name: replace(c, pair=replace(c.pair, image=images[name])) for name, c in cases.items() if name in images}
+    files = {name: name.removesuffix(c.pair.plane.suffix) for name, c in cases.items()}
+    return {name: replace(c, pair=replace(c.pair, image=images[files[name]])) for name, c in cases.items() if files[name] in images}
 
 
 def _readable(case: Case, judged: Judged) -> Image | None:
