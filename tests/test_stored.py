@@ -198,8 +198,55 @@ class TestSpacing:
     def test_a_plane_of_a_volume_keeps_its_own(self):
         file, _, _ = stored("ZYX", spacing={"z": 2.0, "y": 0.5, "x": 0.25}, affine=np.eye(4))
         assert select(file, Selection(z=1)).spacing == {"y": 0.5, "x": 0.25}
-        assert select(file, Selection(z=1)).affine is None
         assert np.array_equal(select(file, Selection()).affine, np.eye(4))
+
+    @pytest.mark.parametrize(("selection", "plane", "depth"), [
+        (Selection(z=2), WHOLE, 2), (Selection(z="each"), Plane(z=3), 3), (Selection(z="max"), WHOLE, 0), (Selection(), WHOLE, 0)])
+    def test_a_plane_lies_where_it_lay_in_its_volume(self, selection, plane, depth):
+        affine = np.array([[-0.5, 0, 0.1, 90], [0, 0.7, 0, -126], [0.2, 0, 2, -72], [0, 0, 0, 1.0]])
+        file, _, _ = stored("ZYX", affine=affine)
+        found = select(file, selection, plane).affine
+        for x, y in ((0, 0), (3, 1)):
+            assert np.allclose(found @ (x, y, 0, 1), affine @ (x, y, depth, 1))
+        assert np.array_equal(file.affine, affine), "the file's own stays"
+
+    def test_a_single_slice_keeps_its_affine(self):
+        file, _, _ = stored("ZYX", (1, 5, 6), affine=2 * np.eye(4))
+        assert np.array_equal(select(file, Selection()).affine, 2 * np.eye(4))
+
+    @pytest.mark.parametrize(("axes", "given", "expected"), [
+        ("ZYX", "XZY", {"x": 2.0, "z": 0.5, "y": 0.25}), ("ZYX", "YXZ", {"y": 2.0, "x": 0.5, "z": 0.25}),
+        ("ZYX", "ZYX", {"z": 2.0, "y": 0.5, "x": 0.25}), ("ZYX", "TYX", {"y": 0.5, "x": 0.25}),
+        ("ZYX", "CYX", {"y": 0.5, "x": 0.25}), ("CYX", "YXC", None), ("TYX", "ZYX", {"z": 2.0, "y": 0.5, "x": 0.25})])
+    def test_the_size_of_a_pixel_belongs_to_the_dimension(self, axes, given, expected):
+        """A TIFF may state a distance of slices without saying which of its axes they are: that one stays."""
+        spacing = {"z": 2.0, "y": 0.5, "x": 0.25}
+        if axes == "CYX":
+            del spacing["z"]
+        file, _, _ = stored(axes, (3, 5, 6), spacing=spacing)
+        assert select(file, Selection(axes=given, time=0 if "T" in given else None)).spacing == expected
+
+    @pytest.mark.parametrize("given", ["".join(p) for p in itertools.permutations("ZYX")])
+    def test_a_voxel_stays_where_it_is_whatever_its_axes_are_called(self, given):
+        affine = np.array([[-0.5, 0, 0.1, 90], [0, 0.7, 0, -126], [0.2, 0, 2, -72], [0, 0, 0, 1.0]])
+        file, array, _ = stored("ZYX", affine=affine)
+        image = select(file, Selection(axes=given))
+        z, y, x = 1, 2, 3
+        index = dict(zip(given, (z, y, x), strict=True))
+        assert image.array[0, index["Z"], index["Y"], index["X"]] == array[z, y, x]
+        assert np.allclose(image.affine @ (index["X"], index["Y"], index["Z"], 1), affine @ (x, y, z, 1))
+
+    @pytest.mark.parametrize(("axes", "given", "kept"), [
+        ("ZYX", "CYX", False), ("TYX", "ZYX", False), ("TZYX", "ZTYX", False), ("QZYX", "CZYX", True), ("YX", "YX", True)])
+    def test_an_affine_goes_where_space_is_not_what_it_was(self, axes, given, kept):
+        found = resolve_axes(stored(axes, affine=np.eye(4))[0], Selection(axes=given)).affine
+        assert (found is not None) == kept
+
+    def test_a_slice_of_which_both_axes_were_exchanged(self):
+        file, _, _ = stored("ZYX", (1, 5, 6), affine=np.diag([2.0, 3.0, 4.0, 1.0]))
+        found = select(file, Selection(axes="XY")).affine
+        assert np.allclose(found @ (1, 0, 0, 1), (0, 3, 0, 1))
+        assert np.allclose(found @ (0, 0, 1, 1), (0, 0, 4, 1))
 
 
 class TestOpenAxes:

@@ -11,6 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from biomask.errors import LabelsError
+from biomask.stored import UNKNOWN
 
 #: Closed outline, (N, 2) of (x, y) in pixels, without a repeated first point.
 Ring = npt.NDArray[np.float64]
@@ -46,6 +47,9 @@ class Shape:
     """What the program calls this one object, e.g. "0012-0345"; not a class."""
     crowd: bool = False
     """Whether it holds many objects that nobody told apart."""
+    position: int | None = None
+    """Number in a plain stack, from 0, where the file does not say whether planes or time points follow each other there; `z`
+    takes it for a plane, and `placed` for what the image's axes say."""
 
     @property
     def bounds(self) -> tuple[float, float, float, float]:
@@ -139,6 +143,21 @@ def object_ids(shapes: Sequence[Shape]) -> list[int]:
 def on_plane(shapes: Iterable[Shape], z: int | None = None, time: int | None = None) -> list[Shape]:
     """The shapes of one plane and time point; those that name no plane or time are on every one. None = any."""
     return [s for s in shapes if (z is None or s.z in (None, z)) and (time is None or s.time in (None, time))]
+
+
+def placed(shapes: Iterable[Shape], axes: str) -> list[Shape]:
+    """With plain positions as what they are in an image of these stored axes, such as "TYX": a time point where it has time
+    and no depth, a plane where it has depth; neither where it has channels alone, which share their outlines.
+
+    Axes that say nothing of it ("YX", "QYX") leave positions as they are.
+    """
+    if "T" in axes and "Z" not in axes:
+        return [s if s.position is None else replace(s, z=None, time=s.position, position=None) for s in shapes]
+    if "Z" in axes:
+        return [replace(s, position=None) for s in shapes]
+    if "C" in axes and UNKNOWN not in axes:
+        return [s if s.position is None else replace(s, z=None, position=None) for s in shapes]
+    return list(shapes)
 
 
 def without_numbers(shapes: Iterable[Shape]) -> list[Shape]:

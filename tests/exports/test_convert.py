@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 from biomask import api
-from biomask.errors import BiomaskError, InputError, ManyErrors, UsageError, WriteError
+from biomask.errors import BiomaskError, InputError, ManyErrors, PairingError, UsageError, WriteError
 from biomask.exports.convert import FORMATS, OUTLINES
 from biomask.io import read_label_values
 from biomask.io.files import write_picture
@@ -168,3 +168,120 @@ def test_the_command(tmp_path, run_cli):
     said = json.loads(done.stdout)
     assert len(said["files"]) == 2
     assert said["objects"] == sum(len(np.unique(objects(i))) - 1 for i in range(2))
+
+
+def write_coco(path: Path, names: list[str], crowd: bool = False) -> Path:
+    """An object in the upper left of each image of 50 x 50; crowd: rows 20 to 29 too, as one."""
+    objects = [{"id": i, "image_id": i, "category_id": 1, "segmentation": [[5, 5, 20, 5, 20, 15, 5, 15]], "iscrowd": 0}
+               for i, _ in enumerate(names)]
+    if crowd:
+        objects.append({"id": 99, "image_id": 0, "category_id": 1, "iscrowd": 1, "segmentation": {
+            "size": [50, 50], "counts": [20, *[10, 40] * 49, 10, 20]}})
+    images = [{"id": i, "file_name": n, "height": 50, "width": 50} for i, n in enumerate(names)]
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps({"images": images, "annotations": objects, "categories": [{"id": 1, "name": "cell"}]}),
+                    encoding="utf-8")
+    return path
+
+
+class TestNamesInCoco:
+    @pytest.mark.parametrize("name", ["../evil.png", "a/../../evil.png", "..", "{root}/evil.png", "C:\\evil.png", "\\evil.png",
+                                      "..\\evil.png", "sub/.."])
+    def test_nothing_is_written_outside_the_folder(self, tmp_path, name):
+        name = name.format(root=tmp_path)
+        source = write_coco(tmp_path / "in" / "x.json", ["fine.png", name])
+        before = sorted(tmp_path.rglob("*"))
+        with pytest.raises(PairingError) as caught:
+            api.convert(source, tmp_path / "out" / "deep", "geojson")
+        assert repr(name) in caught.value.what
+        assert sorted(tmp_path.rglob("*")) == before
+
+    def test_folders_below_are_kept(self, tmp_path):
+        source = write_coco(tmp_path / "x.json", ["a/one.png", "b/one.png"])
+        files = api.convert(source, tmp_path / "out", "geojson").files
+        assert [f.relative_to(tmp_path / "out").as_posix() for f in files] == ["a/one.geojson", "b/one.geojson"]
+
+    @pytest.mark.parametrize("other", ["a.jpg", "A.png"])
+    def test_two_images_of_one_name(self, tmp_path, other):
+        source = write_coco(tmp_path / "x.json", ["a.png", other])
+        with pytest.raises(PairingError, match=rf"a\.png and {other} would both"):
+            api.convert(source, tmp_path / "out", "labelme")
+        assert not (tmp_path / "out").exists()
+
+
+class TestUnknown:
+    """Pixels where nothing is known stay so, or it is said."""
+
+    @pytest.mark.parametrize("ignore", [255, 7, 1000])
+    def test_the_value_is_kept(self, tmp_path, ignore):
+        mask = np.where(objects() > 0, 1, 0).astype(np.uint16)
+        mask[:5] = ignore
+        (tmp_path / "in").mkdir()
+        tifffile.imwrite(tmp_path / "in" / "a.tif", mask)
+        done = api.convert(tmp_path / "in", tmp_path / "out", "masks", {"ignore": ignore})
+        assert np.array_equal(tifffile.imread(done.files[0]), mask)
+        assert done.notes == ()
+        assert any("nothing is known" in n for n in api.convert(tmp_path / "in", tmp_path / "o", "geojson", {"ignore": ignore}).notes)
+
+    def test_crowds_in_masks(self, tmp_path):
+        write_coco(tmp_path / "in" / "x.json", ["a.png"], crowd=True)
+        write_picture(tmp_path / "in" / "a.png", np.zeros((50, 50), np.uint8))
+        done = api.convert(tmp_path / "in", tmp_path / "out", "masks")
+        mask = tifffile.imread(done.files[0])
+        assert (mask[20:30] == 255).all()
+        assert (mask == 255).sum() == 500
+        assert (mask == 1).sum() == 150
+        assert any("--ignore 255" in n for n in done.notes)
+        assert any("500 pixels" in n for n in api.convert(tmp_path / "in", tmp_path / "ids", "labels").notes)
+
+    @pytest.mark.parametrize("to", list(OUTLINES))
+    def test_crowds_are_no_outlines(self, tmp_path, to):
+        done = api.convert(write_coco(tmp_path / "x.json", ["a.png"], crowd=True), tmp_path / "out", to)
+        assert done.objects == 1
+        assert len(done.notes) == 1
+        assert "cell 99" in done.notes[0]
+        assert "crowd" in done.notes[0]
+
+    def test_coco_keeps_crowds(self, tmp_path):
+        done = api.convert(write_coco(tmp_path / "x.json", ["a.png"], crowd=True), tmp_path / "out", "coco")
+        entries = json.loads(done.files[0].read_text(encoding="utf-8"))["annotations"]
+        assert [e["iscrowd"] for e in entries] == [0, 1]
+
+
+class TestPlanes:
+    """--z each and --time each: every plane is converted on its own."""
+
+    @pytest.fixture
+    def stack(self, tmp_path) -> Path:
+        ids = np.zeros((4, 40, 50), np.uint8)
+        ids[1:3, 5:15, 5:15], ids[2:4, 20:30, 20:35] = 1, 2
+        for side, array in (("images", np.arange(ids.size).reshape(ids.shape).astype(np.uint8)), ("labels", ids)):
+            (tmp_path / "data" / side).mkdir(parents=True)
+            tifffile.imwrite(tmp_path / "data" / side / "v.tif", array, imagej=True, metadata={"axes": "ZYX"})
+        return tmp_path / "data"
+
+    def test_a_file_a_plane(self, tmp_path, stack):
+        ids = tifffile.imread(stack / "labels" / "v.tif")
+        told = {"kind": "instances", "z": "each"}
+        for source in (stack, stack / "labels"):
+            done = api.convert(source, tmp_path / source.name, "labels", told)
+            assert [f.name for f in done.files] == [f"v_z{z:03d}.tif" for z in range(4)]
+            for z, file in enumerate(done.files):
+                assert np.array_equal(tifffile.imread(file), ids[z])
+
+    @pytest.mark.parametrize("to", ["coco", "labelme", "geojson"])
+    def test_outlines_of_a_plane_know_no_plane(self, tmp_path, stack, to):
+        done = api.convert(stack, tmp_path / "out", to, {"kind": "instances", "z": "each"})
+        assert done.objects == 4
+        if to == "coco":
+            images = json.loads(done.files[0].read_text(encoding="utf-8"))["images"]
+            assert [i["file_name"] for i in images] == [f"v_z{z:03d}.tif" for z in range(4)]
+        else:
+            assert len(done.files) == 4
+
+    def test_outlines_are_told_apart_by_their_planes(self, tmp_path, stack):
+        api.convert(stack, tmp_path / "rois", "roi", {"kind": "instances"})
+        with pytest.raises(InputError, match=r"(?s)planes.*--images"):
+            api.convert(tmp_path / "rois", tmp_path / "a", "labelme", {"z": "each"})
+        done = api.convert(tmp_path / "rois", tmp_path / "b", "labelme", {"z": "each"}, images=stack / "images")
+        assert [len(json.loads(f.read_text(encoding="utf-8"))["shapes"]) for f in done.files] == [0, 1, 2, 1]

@@ -18,7 +18,10 @@ from hypothesis.extra import numpy as hnp
 
 from biomask.errors import MissingPathError, ReadError
 from biomask.instances import outlines, rasterise
+from biomask.io import annotations as io_annotations
 from biomask.io.annotations import SHAPE_READERS, SHAPE_SUFFIXES, SHAPE_WRITERS, read_shapes, sniff
+from biomask.io.roi_writer import write_roi_zip
+from biomask.io.rois import read_rois
 from biomask.shapes import Annotations, Shape
 
 FIXTURES = Path(__file__).parents[1] / "fixtures" / "annotations"
@@ -179,3 +182,25 @@ def test_damaged_files_raise_nothing_else(tmp_path_factory: pytest.TempPathFacto
     sniff(path)
     with suppress(ReadError):
         SHAPE_READERS[kind](path)
+
+
+def test_a_file_is_looked_at_once_until_it_changes(tmp_path, monkeypatch):
+    looked = []
+    real = io_annotations.glance
+    monkeypatch.setattr(io_annotations, "glance", lambda path: looked.append(path) or real(path))
+    path = tmp_path / "a.json"
+    path.write_text('{"shapes": [], "imagePath": "a.png"}')
+    assert [sniff(path) for _ in range(3)] == ["labelme"] * 3
+    assert len(looked) == 1
+    path.write_text('{"type": "FeatureCollection", "features": []}')
+    assert sniff(path) == "geojson"
+    path.unlink()
+    assert sniff(path) is None
+
+
+@pytest.mark.parametrize("name", ["._a", ".:b", "._"])
+def test_a_name_like_those_of_file_managers_is_read_again(tmp_path, name):
+    shape = Shape((np.array([[1.0, 1], [5, 1], [5, 5]]),), name)
+    write_roi_zip(tmp_path / "a.zip", Annotations((shape,)))
+    assert sniff(tmp_path / "a.zip") == "imagej"
+    assert [s.name for s in read_rois(tmp_path / "a.zip").shapes] == [name]

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from biomask.errors import LabelsError, MissingPathError, ReadError
+from biomask.errors import LabelsError, MissingPathError, OutOfMemoryError, ReadError
 from biomask.instances import outlines, rasterise
 from biomask.io import jsons
 from biomask.io.geojson import read_geojson, write_geojson
@@ -207,3 +207,49 @@ def test_a_failed_write_leaves_the_old_file(tmp_path: Path) -> None:
         write_geojson(tmp_path / "a.geojson", Annotations((good, bad)))
     assert [p.name for p in tmp_path.iterdir()] == ["a.geojson"]
     assert (tmp_path / "a.geojson").read_bytes() == before
+
+
+def box(left: float, top: float, size: float) -> list[list[float]]:
+    return [[left, top], [left + size, top], [left + size, top + size], [left, top + size], [left, top]]
+
+
+@pytest.mark.parametrize(("region", "held"), [
+    (polygon(box(0, 0, 50)), True), (polygon(box(12, 12, 50)), True), (polygon(box(17, 17, 50)), False),
+    (polygon(box(0, 0, 50), box(5, 5, 20)), False), (polygon(box(0, 0, 50), plane={"z": 1, "t": 0}), False),
+    (polygon(box(0, 0, 50), plane={"z": 3, "t": 0}), True)])
+def test_a_region_is_what_holds_the_centre_of_a_detection(tmp_path: Path, region: Any, held: bool) -> None:
+    found = feature(polygon(box(10, 10, 10), plane={"z": 3, "t": 0}), objectType="detection")
+    path = saved(tmp_path / "a.geojson", [feature(region, objectType="annotation"), found])
+    read = read_geojson(path, regions=False)
+    assert len(read.shapes) == (1 if held else 2)
+    assert read.left_out == (("annotation 0 (it holds 1 detection)",) if held else ())
+    assert len(read_geojson(path).shapes) == 2
+
+
+def test_annotations_in_annotations_stay(tmp_path: Path) -> None:
+    path = saved(tmp_path / "a.geojson", [feature(polygon(box(0, 0, 50))), feature(polygon(box(10, 10, 10)))])
+    assert len(read_geojson(path, regions=False).shapes) == 2
+
+
+def test_qupath_0_2_says_the_kind_as_id(tmp_path: Path) -> None:
+    content = [{"type": "Feature", "id": kind, "geometry": polygon(box(at, at, size)), "properties": {}} for kind, at, size in (
+        ("PathRootObject", 0, 99), ("PathAnnotationObject", 0, 50), ("PathCellObject", 10, 10), ("PathDetectionObject", 30, 8))]
+    read = read_geojson(saved(tmp_path / "a.json", content), regions=False)
+    assert [s.bounds[0] for s in read.shapes] == [10, 30]
+    assert read.left_out == ("root 0 (a frame around objects)", "annotation 1 (it holds 2 detections)")
+
+
+def test_a_text_whose_content_would_not_fit_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    import psutil
+
+    path = saved(tmp_path / "a.geojson", [feature(polygon(box(0, 0, 5)))])
+    packed = tmp_path / "b.geojson.gz"
+    packed.write_bytes(gzip.compress(path.read_bytes() + b" " * 5000))
+    monkeypatch.setattr(jsons, "_LEAST", 100)
+    monkeypatch.setattr(psutil, "virtual_memory", lambda: type("Memory", (), {"available": 8 * path.stat().st_size - 1}))
+    for file in (path, packed):
+        with pytest.raises(OutOfMemoryError, match=r"geojson.*memory") as caught:
+            read_geojson(file)
+        assert "export fewer" in str(caught.value.fix)
+    monkeypatch.setattr(psutil, "virtual_memory", lambda: type("Memory", (), {"available": 8 * path.stat().st_size}))
+    assert len(read_geojson(path).shapes) == 1

@@ -13,6 +13,8 @@ import roifile
 from biomask.errors import MissingPathError, ReadError
 from biomask.io import READERS, UNREAD, list_images, list_unread, open_stored, relative_stem
 from biomask.io.files import BYSTANDERS, suffix_of, way_for
+from biomask.io.listing import yolo_labels
+from biomask.io.unread import YOLO_WAY
 
 
 def touch(*paths):
@@ -184,3 +186,37 @@ class TestWays:
     def test_no_format_is_both(self):
         assert not set(READERS) & set(UNREAD)
         assert all(s.startswith(".") and s == s.lower() and UNREAD[s] for s in UNREAD)
+
+
+class TestTexts:
+    @pytest.mark.parametrize(("name", "content", "listed"), [
+        ("LICENSE", b"MIT License\n", False), ("README", "Züge\n".encode(), False), ("Makefile", b"all:\n\tmake\n", False),
+        ("sub/NOTICE", b"of the authors", False), ("IM000001", b"\0" * 128 + b"DICM", True), ("scan", b"\x93NUMPY\x01\0", True),
+        ("empty", b"", True), ("text.foo", b"some text\n", True)])
+    def test_without_a_suffix_are_bystanders(self, tmp_path, name, content, listed):
+        touch(tmp_path / name)
+        (tmp_path / name).write_bytes(content)
+        assert names(list_unread(tmp_path), tmp_path) == ([name] if listed else [])
+
+
+class TestYolo:
+    @pytest.mark.parametrize("text", ["0 0.1 0.1 0.2 0.2\n", "3 .5 .5 1 1\n\n0 0.25 0.75 0.1 0.001\n", "0 0 0 1 0 1 1 0 1.0000001",
+                                      "0 0.5 0.5 0.1 0.1 0.98\n", "0 0.1 0.1 0.2 0.2\n" * 9000])
+    def test_labels_called_as_images(self, tmp_path, text):
+        touch(tmp_path / "images" / "a.b.PNG", tmp_path / "labels" / "a.b.txt", tmp_path / "notes.txt")
+        (tmp_path / "labels" / "a.b.txt").write_text(text)
+        (tmp_path / "labels" / "other.txt").write_text(text)
+        assert yolo_labels(tmp_path) == [tmp_path / "labels" / "a.b.txt"]
+        assert list_unread(tmp_path) == []
+
+    @pytest.mark.parametrize("content", [b"", b"\n\n", b"a cell of five words\n", b"0 0.1 0.1 0.2\n", b"0 120 34 56 78\n",
+                                         b"0.5 0.1 0.1 0.2 0.2\n", b"0 0.1 0.1 0.2 0.2\nremark\n", b"0 nan 0.1 0.2 0.2\n",
+                                         "٣ 0.1 0.1 0.2 0.2\n".encode(), bytes(range(256))])
+    def test_other_texts(self, tmp_path, content):
+        touch(tmp_path / "a.png")
+        (tmp_path / "a.txt").write_bytes(content)
+        assert yolo_labels(tmp_path) == []
+
+    def test_nothing_there(self, tmp_path):
+        assert yolo_labels(tmp_path / "no") == []
+        assert "COCO" in YOLO_WAY

@@ -12,9 +12,9 @@ import pytest
 
 from biomask.errors import ReadError, WriteError
 from biomask.image import Image
-from biomask.io import open_stored, read_image, read_labels_raw, write_image, write_mask
+from biomask.io import nifti, open_stored, read_image, read_labels_raw, recent, write_image, write_mask
 from biomask.labels import Legend
-from biomask.stored import Selection
+from biomask.stored import WHOLE, Plane, Selection
 
 AFFINE = np.array([[0.0, -0.5, 0.1, 12.0], [0.4, 0.0, 0.0, -3.0], [0.0, 0.1, 2.0, 7.5], [0.0, 0.0, 0.0, 1.0]])
 
@@ -200,3 +200,66 @@ def test_real_volumes(data_root, opened):
         assert set(np.unique(labels.array)) <= {0, 1, 2}
         assert labels.spacing == pytest.approx({"z": 1000.0, "y": 1000.0, "x": 1000.0})
     assert paths
+
+
+@pytest.mark.parametrize(("unit", "millimetres"), [("mm", 1.0), ("micron", 1e-3), ("meter", 1e3), (None, 1.0)])
+def test_every_unit_survives_the_way_through_millimetres(tmp_path, unit, millimetres):
+    save(tmp_path / "a.nii.gz", noise((4, 5, 6)), AFFINE, (unit, None))
+    image = read_image(tmp_path / "a.nii.gz")
+    assert np.allclose(image.affine[:3], AFFINE[:3] * millimetres)
+    assert image.affine[3].tolist() == [0, 0, 0, 1]
+    write_image(tmp_path / "b.nii.gz", image)
+    write_mask(tmp_path / "c.nii.gz", np.ones(image.size, np.uint8), Legend.of_values([0, 1]), image.spacing, image.affine)
+    for name in ("b.nii.gz", "c.nii.gz"):
+        again = read_image(tmp_path / name)
+        assert again.spacing == pytest.approx(image.spacing)
+        assert np.allclose(again.affine, image.affine)
+
+
+@pytest.mark.parametrize(("selection", "plane", "depth"), [
+    (Selection(z="each"), Plane(z=3), 3), (Selection(z=2), WHOLE, 2), (Selection(z="max"), WHOLE, 0)])
+def test_a_mask_of_a_plane_lies_on_its_slice(tmp_path, selection, plane, depth):
+    """By nibabel's own slicer, for planes; the brightest projection lies on the first one."""
+    save(tmp_path / "a.nii.gz", noise((4, 5, 6)), AFFINE, ("mm", None))
+    image = read_image(tmp_path / "a.nii.gz", selection, plane)
+    write_mask(tmp_path / "m.nii.gz", (image.array[0] > 50).astype(np.uint8), Legend.of_values([0, 1]), image.spacing, image.affine)
+    mask, oracle = nibabel.load(tmp_path / "m.nii.gz"), nibabel.load(tmp_path / "a.nii.gz").slicer[:, :, depth:depth + 1]
+    assert mask.shape == (4, 5, 1)
+    assert np.allclose(mask.affine, oracle.affine, atol=1e-6)
+    assert np.allclose(mask.header.get_zooms(), oracle.header.get_zooms())
+    if selection.z != "max":
+        assert np.array_equal(np.asarray(mask.dataobj), np.asarray(oracle.dataobj) > 50)
+    assert read_image(tmp_path / "m.nii.gz").size == (5, 4)
+
+
+def test_axes_that_override_the_file_take_sizes_and_place_along(tmp_path):
+    save(tmp_path / "a.nii", noise((4, 5, 6)), np.diag([0.5, 0.7, 2.0, 1.0]), ("mm", None))
+    image = read_image(tmp_path / "a.nii", Selection(axes="YXZ"))  # the file says ZYX
+    assert image.size == (4, 6, 5)
+    assert image.spacing == pytest.approx({"y": 2000.0, "x": 700.0, "z": 500.0})
+    write_image(tmp_path / "b.nii", image)
+    assert read_image(tmp_path / "b.nii").spacing == pytest.approx(image.spacing)
+
+
+def test_planes_in_turn_decode_a_packed_volume_once(tmp_path, monkeypatch):
+    monkeypatch.setattr(recent, "YOUNG", 0)
+    save(tmp_path / "a.nii.gz", noise((4, 5, 6)))
+    opened, real = [], nifti._open
+    monkeypatch.setattr(nifti, "_open", lambda path: opened.append(path) or real(path))
+    for k in range(6):
+        assert np.array_equal(read_image(tmp_path / "a.nii.gz", Selection(z=k)).array[0], noise((4, 5, 6)).T[k])
+    assert len(opened) == 3, "the header, the first plane, and the volume"
+    save(tmp_path / "a.nii.gz", noise((4, 5, 6)) + 1)
+    assert np.array_equal(read_image(tmp_path / "a.nii.gz", Selection(z=1)).array[0], noise((4, 5, 6)).T[1] + 1)
+
+
+def test_a_packed_volume_that_is_too_large_is_not_kept(tmp_path, monkeypatch):
+    monkeypatch.setattr(recent, "YOUNG", 0)
+    monkeypatch.setattr(nifti, "LARGEST", 100)
+    save(tmp_path / "a.nii.gz", noise((4, 5, 6)))
+    whole = []
+    real = nifti._decode
+    monkeypatch.setattr(nifti, "_decode", lambda image, key: whole.append(key == ()) or real(image, key))
+    for k in (1, 4):
+        assert np.array_equal(read_image(tmp_path / "a.nii.gz", Selection(z=k)).array[0], noise((4, 5, 6)).T[k])
+    assert whole == [False, False]

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import struct
+from pathlib import Path
 
 import numpy as np
 import pytest
 import tifffile
 
 from biomask.errors import ReadError
-from biomask.io import open_stored, read_image, read_label_values, read_labels_raw
+from biomask.io import open_stored, read_image, read_label_values, read_labels_raw, recent, tiff
 from biomask.stored import Selection
 
 GREY = np.random.default_rng(0).integers(0, 256, (40, 56)).astype(np.uint8)
@@ -533,3 +534,45 @@ class TestDamage:
         (tmp_path / "a.tif").write_bytes(content[:-20])
         with pytest.raises(ReadError, match="breaks off"):
             open_stored(tmp_path / "a.tif")
+
+
+@pytest.mark.parametrize("options", [{"contiguous": False}, {"compression": "zlib", "contiguous": False}])
+def test_planes_in_turn_walk_the_chain_of_pages_once(tmp_path, monkeypatch, options):
+    monkeypatch.setattr(recent, "YOUNG", 0)
+    planes = noise((12, 16, 20))
+    with tifffile.TiffWriter(tmp_path / "a.tif") as file:
+        for plane in planes:
+            file.write(plane, metadata=None, photometric="minisblack", **options)
+    walked, real = [], tiff._check_chain
+    monkeypatch.setattr(tiff, "_check_chain", lambda file, path: walked.append(path) or real(file, path))
+    for _ in range(2):
+        for k in range(12):
+            found = read_image(tmp_path / "a.tif", Selection(axes="ZYX", z=k)).array[0]
+            labels = read_label_values(tmp_path / "a.tif", Selection(axes="ZYX", z=k)).array[0]
+            assert np.array_equal(found, planes[k])
+            assert np.array_equal(labels, planes[k])
+    assert len(walked) == 1
+    (tmp_path / "a.tif").rename(tmp_path / "b.tif")
+    tifffile.imwrite(tmp_path / "a.tif", planes[::-1], photometric="minisblack")
+    assert np.array_equal(read_image(tmp_path / "a.tif", Selection(axes="ZYX", z=0)).array[0], planes[-1])
+
+
+def test_a_damaged_file_is_refused_each_time(tmp_path, monkeypatch):
+    monkeypatch.setattr(recent, "YOUNG", 0)
+    tifffile.imwrite(tmp_path / "a.tif", noise((3, 16, 20)), photometric="minisblack", contiguous=False, metadata=None)
+    content = (tmp_path / "a.tif").read_bytes()
+    (tmp_path / "a.tif").write_bytes(content[: len(content) // 2])
+    for _ in range(3):
+        with pytest.raises(ReadError, match=r"a\.tif"):
+            open_stored(tmp_path / "a.tif").load((0,))
+
+
+def test_kept_files_are_closed(tmp_path, monkeypatch):
+    """Processes that are forked would share the place in an open file."""
+    monkeypatch.setattr(recent, "YOUNG", 0)
+    tifffile.imwrite(tmp_path / "a.tif", noise((3, 16, 20)), photometric="minisblack")
+    read_image(tmp_path / "a.tif", Selection(axes="ZYX", z=0))
+    here = Path("/proc/self/fd")
+    if not here.exists():
+        pytest.skip("this system does not list open files")
+    assert not any("a.tif" in str(p.resolve()) for p in here.iterdir())

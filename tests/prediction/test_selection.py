@@ -10,9 +10,13 @@ import tifffile
 
 from biomask import api
 from biomask.checkpoint import load_model
-from biomask.errors import ManyErrors
+from biomask.errors import ManyErrors, PairingError
+from biomask.evaluation.evaluate import judge
 from biomask.io import read_image, read_label_values
+from biomask.io.files import write_picture
+from biomask.prediction import folder as record_module
 from biomask.progress import Silent
+from biomask.recipe import DataSettings
 from biomask.stored import Selection
 
 TINY = ("network.options.width=2", "network.options.depth=1", "training.batch=2")
@@ -20,7 +24,10 @@ TINY = ("network.options.width=2", "network.options.depth=1", "training.batch=2"
 
 class Heard(Silent):
     def __init__(self):
-        self.warned = []
+        self.warned, self.said = [], []
+
+    def say(self, message):
+        self.said.append(message)
 
     def warn(self, message):
         self.warned.append(message)
@@ -119,3 +126,170 @@ def test_missing_values_are_said(tmp_path, tiny_model):
     heard = Heard()
     api.predict(tiny_model, tmp_path / "images", tmp_path / "out", api.PredictOptions(device="cpu"), progress=heard)
     assert any("NaN" in line and "a (1)" in line for line in heard.warned)
+
+
+class TestAgain:
+    """What is done is done for this selection of this file alone."""
+
+    def test_another_plane_is_predicted_again(self, tmp_path, tiny_model):
+        images = stacks(tmp_path / "data", "ZYX", "ZYX", 2) / "images"
+        options = [api.PredictOptions(device="cpu", selection=Selection(z=z)) for z in (0, 4, 4)]
+        results, masks = [], []
+        for o in options:
+            results.append(api.predict(tiny_model, images, tmp_path / "out", o))
+            masks.append(read_label_values(tmp_path / "out" / "masks" / "s 0.tif").array)
+        assert [len(r.done) for r in results] == [2, 2, 0]
+        assert not np.array_equal(masks[0], masks[1])
+        record = json.loads((tmp_path / "out" / "run.json").read_text(encoding="utf-8"))
+        assert {e["selection"]["z"] for e in record["images"].values()} == {4}
+
+    def test_the_same_channels_are_not(self, tmp_path, tiny_model):
+        images = stacks(tmp_path / "data", "ZYX", "ZYX", 1) / "images"
+        options = api.PredictOptions(device="cpu", selection=Selection(z=1, channels=("0",)))
+        assert api.predict(tiny_model, images, tmp_path / "out", options).done
+        assert api.predict(tiny_model, images, tmp_path / "out", options).skipped == ("s 0",)
+
+    def test_a_file_is_hashed_once_a_run(self, tmp_path, tiny_model, monkeypatch):
+        images, hashed, real = stacks(tmp_path / "data", "ZYX", "ZYX", 2) / "images", [], record_module.file_hash
+        monkeypatch.setattr(record_module, "file_hash", lambda path: hashed.append(path.name) or real(path))
+        options = api.PredictOptions(device="cpu", selection=Selection(z="each"))
+        for count in (10, 0):
+            hashed.clear()
+            assert len(api.predict(tiny_model, images, tmp_path / "out", options).done) == count
+            assert sorted(hashed) == ["s 0.tif", "s 1.tif"]
+
+    def test_a_file_called_like_a_plane(self, tmp_path, tiny_model):
+        images = stacks(tmp_path / "data", "ZYX", "ZYX", 1) / "images"
+        tifffile.imwrite(images / "S 0_Z003.tif", volume(0)[0])
+        with pytest.raises(PairingError, match=r"(?s)s 0\.tif \(z 3\).*S 0_Z003\.tif|S 0_Z003\.tif.*s 0\.tif \(z 3\)"):
+            predict(tiny_model, images, tmp_path / "out", selection=Selection(z="each"))
+
+
+@pytest.mark.parametrize(("channels", "told"), [(3, "grey"), (1, "rgb"), (1, None)])
+def test_the_report_of_images_read_as_in_training(tmp_path, make_dataset, channels, told):
+    """Grey saved in colour is taken as one channel without being told."""
+    if told is None:
+        data, settings = stacks(tmp_path / "data", "ZYX", "ZYX"), {"z": "each"}
+    else:
+        data = make_dataset(tmp_path / "data", size=(24, 32), channels=channels)
+        settings = {"channels": ("rgb",)} if told == "rgb" else {}
+        for path in (data / "images").glob("*.png") if told == "grey" else ():
+            grey = read_image(path).array[:1]
+            write_picture(path, np.repeat(grey, 3, axis=0))
+    model = train(data, tmp_path / "model", **settings)
+    assert load_model(model).header.recipe.data.channels == ((told,) if told else None)
+    predict(model, data / "images", tmp_path / "out")
+    page = (tmp_path / "out" / "report.html").read_text(encoding="utf-8")
+    assert page.count("<img") >= 3
+
+
+class TestChannelNames:
+    NAMES = ("DAPI", "GFP")
+
+    @staticmethod
+    def write(folder: Path, names: tuple[str, ...], order: tuple[int, ...], count: int = 3) -> Path:
+        """Images of channels called so, the k-th of which has the values of the training's order[k]-th."""
+        folder.mkdir(parents=True, exist_ok=True)
+        for i in range(count):
+            array = np.stack([volume(10 * i + k)[0] // (1 + k) for k in order])
+            tifffile.imwrite(folder / f"im {i}.ome.tif", array, ome=True, metadata={"axes": "CYX", "Channel": {"Name": list(names)}})
+        return folder
+
+    @pytest.fixture(scope="class")
+    def model(self, tmp_path_factory) -> Path:
+        data = tmp_path_factory.mktemp("named") / "data"
+        self.write(data / "images", self.NAMES, (0, 1))
+        (data / "masks").mkdir()
+        for i in range(3):
+            tifffile.imwrite(data / "masks" / f"im {i}.tif", np.where(volume(10 * i)[0] > 120, 255, 0).astype(np.uint8))
+        return train(data, data.parent / "model")
+
+    def test_another_order_is_mended_and_said(self, tmp_path, model):
+        assert load_model(model).header.channel_names == self.NAMES
+        straight = self.write(tmp_path / "a", self.NAMES, (0, 1))
+        turned = self.write(tmp_path / "b", ("x", "gfp", "Dapi"), (0, 1, 0))
+        heard = Heard()
+        for folder, out in ((straight, "out a"), (turned, "out b")):
+            api.predict(model, folder, tmp_path / out, api.PredictOptions(device="cpu"), progress=heard)
+            assert sum("picked by name" in line for line in heard.said) == (folder == turned)
+        masks = [read_label_values(tmp_path / out / "masks" / "im 0.tif").array for out in ("out a", "out b")]
+        assert np.array_equal(*masks)
+        assert (tmp_path / "out b" / "report.html").is_file()
+
+    def test_a_missing_name_is_an_error_but_told_numbers_are_not(self, tmp_path, model):
+        folder = self.write(tmp_path / "a", ("DAPI", "Cy5"), (0, 1), 1)
+        with pytest.raises(ManyErrors, match=r"(?s)no channel GFP.*1 Cy5.*--channels"):
+            predict(model, folder, tmp_path / "out")
+        assert predict(model, folder, tmp_path / "out", selection=Selection(channels=("0", "1")))["images"]
+
+    def test_images_without_names_are_taken_as_they_are(self, tmp_path, model):
+        (tmp_path / "a").mkdir()
+        tifffile.imwrite(tmp_path / "a" / "im.tif", np.stack([volume(0)[0], volume(1)[0]]), metadata={"axes": "CYX"})
+        assert predict(model, tmp_path / "a", tmp_path / "out")["images"]["im"]["channels"] is None
+
+
+class TestEvaluated:
+    """Predictions of planes are compared with planes of the truth."""
+
+    @pytest.fixture
+    def planes(self, tmp_path, tiny_model) -> tuple[Path, Path]:
+        data = stacks(tmp_path / "data", "ZYX", "ZYX", 2)
+        predict(tiny_model, data / "images", tmp_path / "out", selection=Selection(z="each"))
+        return tmp_path / "out", data
+
+    @pytest.mark.parametrize("truth", ["", "masks"])
+    def test_each_plane(self, planes, truth, run_cli):
+        out, data = planes
+        with pytest.raises(PairingError, match="--z each"):
+            judge(out, data / truth)
+        found = judge(out, data / truth, settings=DataSettings(z="each"))
+        assert {i["name"] for i in found.scores["per_image"]} == {f"s {i}_z{z:03d}" for i in range(2) for z in range(5)}
+        mask = read_label_values(out / "masks" / "s 1_z002.tif").array[0]
+        true = np.where(volume(1)[2] > 120, 255, 0)
+        entry = next(i for i in found.scores["per_image"] if i["name"] == "s 1_z002")
+        assert entry["pixel_error"] == pytest.approx((mask != true).mean())
+        done = run_cli("evaluate", out, data / truth, "--z", "each", "--report", out.parent / "r.html", "--json", "-")
+        assert done.returncode == 0, done.stderr
+        assert json.loads(done.stdout)["n_images"] == 10
+        assert "<img" in (out.parent / "r.html").read_text(encoding="utf-8")
+
+    def test_masks_elsewhere(self, planes):
+        out, data = planes
+        (data / "masks").rename(data.parent / "second")
+        found = judge(out, data / "images", settings=DataSettings(z="each"), masks=data.parent / "second")
+        assert found.scores["n_images"] == 10
+
+    @pytest.mark.parametrize(("unlabelled", "count"), [(None, 10), ("background", 10), ("ignore", 9)])
+    def test_planes_without_labels(self, planes, unlabelled, count):
+        out, data = planes
+        truth = np.where(volume(0) > 120, 255, 0).astype(np.uint8)
+        truth[3] = 0
+        tifffile.imwrite(data / "masks" / "s 0.tif", truth, imagej=True, metadata={"axes": "ZYX"})
+        assert judge(out, data, settings=DataSettings(z="each", unlabelled=unlabelled)).scores["n_images"] == count
+
+    @pytest.mark.parametrize(("unlabelled", "count"), [(None, 5), ("ignore", 5), ("background", 10)])
+    def test_an_image_without_labels(self, planes, unlabelled, count):
+        out, data = planes
+        (data / "masks" / "s 0.tif").unlink()
+        assert judge(out, data, settings=DataSettings(z="each", unlabelled=unlabelled)).scores["n_images"] == count
+
+    def test_what_training_ignored_is_not_judged(self, tmp_path, make_dataset):
+        data = make_dataset(tmp_path / "data", size=(24, 32), classes=(0, 1))
+        for path in (data / "masks").glob("*.png"):
+            mask = read_label_values(path).array[0].copy()
+            mask[:5] = 255
+            write_picture(path, mask.astype(np.uint8))
+        model = train(data, tmp_path / "model", ignore=255)
+        record = predict(model, data / "images", tmp_path / "out")
+        assert record["ignore"] == 255
+        heard = Heard()
+        found = judge(tmp_path / "out", data, progress=heard).scores
+        assert any("255" in line and "--ignore" in line for line in heard.said)
+        assert found["ignore"] == 255
+        assert {i["pixels"] for i in found["per_image"]} == {19 * 32}
+        # Of labels in colour no value is ignored.
+        colours = np.asarray([[0, 0, 0], [230, 159, 0]], np.uint8)
+        for path in (data / "masks").glob("*.png"):
+            mask = read_label_values(path).array[0]
+            write_picture(path, np.moveaxis(colours[np.where(mask == 255, 0, mask)], -1, 0).copy())
+        assert judge(tmp_path / "out", data).scores["ignore"] is None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -14,13 +15,14 @@ from typing import Any
 from biomask.checking.held import held
 from biomask.checking.probe import prober
 from biomask.checking.problems import Problem, all_problems
+from biomask.data.dataset import TRAINED
 from biomask.data.facts import Inspected
 from biomask.data.groups import groups_for
 from biomask.data.matches import Match
 from biomask.data.pairing import Pair, where_of
 from biomask.data.similar import find_matches
 from biomask.data.understand import Understood, some, understand
-from biomask.errors import BiomaskError, ManyErrors
+from biomask.errors import BiomaskError, ManyErrors, ReadError
 from biomask.progress import Progress, Silent
 from biomask.recipe import DataSettings
 
@@ -79,6 +81,21 @@ class Checked:
         return [(flag, f"{value:g}" if isinstance(value, float) else str(value)) for flag, value in given.items()
                 if value is not None]
 
+    def next_step(self) -> tuple[str, str]:
+        """(why, what to type next); for what is understood but not trained yet, the way to something that is."""
+        found = self.understood
+        folder, flags = str(found.layout.root), [w for flag in self.flags() for w in flag]
+        if not self.usable or found.encoding is None:
+            return "", ""
+        if found.structures:
+            return "structures are trained one at a time so far", shlex.join(
+                ["biomask", "train", folder, "--masks", found.structures[0], *flags, "-o", "MODEL"])
+        if found.encoding.kind not in TRAINED:
+            return "objects are not trained yet; inside against outside is", " && ".join(shlex.join(words) for words in (
+                ["biomask", "convert", folder, *flags, "--to", "masks", "-o", "MASKS"],
+                ["biomask", "train", folder, "--masks", "MASKS", "-o", "MODEL"]))
+        return "", shlex.join(["biomask", "train", folder, *flags, "-o", "MODEL"])
+
     def to_json(self) -> dict[str, Any]:
         """All of it but pictures, JSON-ready."""
         found = self.understood
@@ -106,7 +123,7 @@ def check(folder: str | Path, settings: DataSettings | None = None, *, masks: st
     """
     progress = progress or Silent()
     settings = settings or DataSettings()
-    found = understand(folder, settings, progress, masks=masks, prober=partial(prober, settings.ignore))
+    found = understand(folder, settings, progress, masks=masks, prober=partial(prober, settings))
     good = found.survey.good
     with progress.bar("comparing images") as bar:
         matches = find_matches([i.extra.signature for i in good]) if good else []
@@ -134,8 +151,14 @@ def _errors(found: Understood) -> list[Problem]:
         for file in {str(f) for f in (pair.image, *files)}:
             by_file.setdefault(file, []).append(pair.name)
     names = [tuple(e.names or by_file.get(str(e.where), ())) for e in errors]
-    return [Problem("error", KINDS.get(type(e).__name__, "cannot be used"), n, _headline(e), e.fix or "")
+    return [Problem("error", _kind(e), n, _headline(e), e.fix or "")
             for e, n in zip(errors, names, strict=True)]
+
+
+def _kind(error: BiomaskError) -> str:
+    if isinstance(error, ReadError) and error.names:
+        return "mixed images"  # each of them can be read
+    return KINDS.get(type(error).__name__, "cannot be used")
 
 
 def _flat(error: BiomaskError) -> list[BiomaskError]:

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from biomask.data.colours import pack
+from biomask.data.colours import pack, snapped
 from biomask.data.fit import WORKING_SIDE, FitSignature, fit_signature
 from biomask.data.similar import Signature, signature
 from biomask.data.survey import Probe
@@ -17,6 +17,7 @@ from biomask.data.truth import Raw
 from biomask.image import Image
 from biomask.labels import PALETTE, Legend
 from biomask.prediction.outlines import draw_outlines
+from biomask.recipe import DataSettings
 
 #: Pixels of the longest side of a small picture.
 LONGEST = 160
@@ -41,10 +42,16 @@ class Extra:
     """(height, width) of the picture."""
 
 
-def prober(ignore: int | None, count: int) -> Probe:
-    """The probe for `count` images, whose label value `ignore` means nothing known."""
+def prober(settings: DataSettings, count: int) -> Probe:
+    """The probe for `count` images."""
+    ignore, values = settings.ignore, settings.values
     side = WORKING_SIDE if count <= MANY_IMAGES else COARSE_SIDE
-    return lambda image, raws: _probe(image, raws, ignore, side)
+    return lambda image, raws: _probe(image, [_mended(r, values) for r in raws], ignore, side)
+
+
+def _mended(raw: Raw, values: Sequence[int] | None) -> Raw:
+    """With values as they are understood."""
+    return raw if values is None or raw.form != "values" else replace(raw, array=snapped(raw.array, values))
 
 
 def _probe(image: Image, raws: Sequence[Raw], ignore: int | None, side: int) -> Extra:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -69,9 +68,10 @@ def check(
     checked = api.check(data, settings, masks=masks, report=target, progress=ConsoleProgress())
     if not write_json(checked.to_json(), json):
         print_verdict(checked)
-        words = shlex.join(["biomask", "train", str(data), *(w for flag in checked.flags() for w in flag), "-o", "MODEL"])
-        following = f" · next: {words}" if checked.usable and checked.understood.layout.labelled else ""
-        show(f"report: {target}{following}")
+        why, words = checked.next_step()
+        show(f"report: {target}" + (f" · next: {words}" if words and not why else ""))
+        if why:
+            show(f"{why}: {words}")
     return 0 if checked.usable else 1
 
 

@@ -9,28 +9,52 @@ from typing import Annotated, Any
 import typer
 
 from biomask.cli.console import ConsoleProgress, check_json, show, stdout, write_json
-from biomask.cli.options import Ignore, Json, Labels, LegendText, MaskScale, Values, label_settings
+from biomask.cli.options import (
+    Axes,
+    Ignore,
+    Json,
+    Labels,
+    LegendText,
+    Masks,
+    MaskScale,
+    Time,
+    Unlabelled,
+    Values,
+    Z,
+    label_settings,
+    selection_settings,
+)
 
 
 def evaluate(
     predictions: Annotated[Path, typer.Argument(help="Folder that `predict` wrote, or a folder of masks.")],
     truth: Annotated[Path, typer.Argument(help="True labels in any form that training takes, or a data folder that holds them.")],
+    masks: Masks = None,
     labels: Labels = None,
     ignore: Ignore = None,
     legend: LegendText = None,
     values: Values = None,
     mask_scale: MaskScale = None,
+    unlabelled: Unlabelled = None,
+    axes: Axes = None,
+    z: Z = None,
+    time: Time = None,
     report: Annotated[Path | None, typer.Option(help="Also write an HTML report to this file.")] = None,
     seed: Annotated[int, typer.Option(help="Of the bootstrap behind the intervals.", min=0)] = 0,
     json: Json = None,
 ) -> int:
     """Compare predicted masks with true ones: Dice, IoU, pixel error."""
     from biomask import api
-    from biomask.recipe import DataSettings
+    from biomask.evaluation.evaluate import judge
+    from biomask.reports.write import write_evaluation_report
 
     check_json(json)
-    settings = DataSettings(**label_settings(labels, ignore, legend, values, mask_scale, None))
-    evaluation = api.evaluate(predictions, truth, settings=settings, report=report, seed=seed, progress=ConsoleProgress())
+    settings = api.data_settings({**label_settings(labels, ignore, legend, values, mask_scale, unlabelled),
+                                  **selection_settings(axes, None, z, time)})
+    judged = judge(predictions, truth, settings=settings, seed=seed, progress=ConsoleProgress(), masks=masks)
+    if report is not None:
+        write_evaluation_report(report, judged)
+    evaluation = judged.scores
     if not write_json(evaluation, json):
         print_scores(evaluation)
     return 0

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from dataclasses import replace
 from functools import lru_cache
 from pathlib import Path
 
-from biomask.errors import BiomaskError, ReadError
+from biomask.errors import BiomaskError, OutOfMemoryError, ReadError
 from biomask.io import list_images
 from biomask.io.annotations import SHAPE_READERS, sniff
 from biomask.io.coco import CocoFile, read_coco
+from biomask.io.geojson import read_geojson
+from biomask.io.recent import state_of
 from biomask.io.rois import read_overlay
-from biomask.shapes import Annotations, without_numbers
+from biomask.shapes import Annotations, placed, without_numbers
 
 #: Endings of files that may hold annotations.
 ENDINGS = (".roi", ".zip", ".json", ".geojson", ".json.gz", ".geojson.gz", ".csv")
@@ -40,11 +43,22 @@ def _candidates(folder: Path) -> list[Path]:
                   and not any(part.startswith(".") for part in p.relative_to(folder).parts))
 
 
-def read_annotations(path: Path) -> Annotations:
-    """Annotations of one image: a file of any program that is read, or a TIFF with ImageJ's overlay."""
+def read_annotations(path: Path, axes: str | None = None) -> Annotations:
+    """Annotations of one image: a file of any program that is read, or a TIFF with ImageJ's overlay or selection.
+
+    axes: the stored axes of the image, such as "TYX", which say what the number of an image in a plain stack means; None =
+    a plane. Of QuPath's objects, annotations that hold detections or cells are regions of interest and left out by name.
+    """
+    found = _read(path)
+    return found if axes is None else replace(found, shapes=tuple(placed(found.shapes, axes)))
+
+
+def _read(path: Path) -> Annotations:
     kind = sniff(path)
     if kind is None:
         return read_overlay(path)
+    if kind == "geojson":
+        return read_geojson(path, regions=False)
     found = SHAPE_READERS[kind](path)
     if len(found) != 1:
         raise ReadError(f"is about {len(found)} images, not one", where=path, fix="give it with --masks FILE")
@@ -70,17 +84,25 @@ def coco_images(path: Path) -> list[str]:
 
 
 def _coco(path: Path) -> dict[str, tuple[CocoFile, int]]:
-    return _read_once(path, path.stat().st_mtime_ns)
+    state: tuple[int, ...] = ()
+    with suppress(OSError):  # one that is not there is told by its reader
+        state = state_of(path)
+    try:
+        return _read_once(path, state)
+    except OutOfMemoryError:  # with those that are kept
+        _read_once.cache_clear()
+    return _read_once(path, state)
 
 
-@lru_cache(maxsize=4)
-def _read_once(path: Path, changed: int) -> dict[str, tuple[CocoFile, int]]:
+@lru_cache(maxsize=32)
+def _read_once(path: Path, state: tuple[int, ...]) -> dict[str, tuple[CocoFile, int]]:
+    """state: of the file, so that a changed one is read again. Images of several files come in turn, so some are kept."""
     content = read_coco(path)
     return {image.file_name: (content, i) for i, image in enumerate(content.images)}
 
 
 def with_overlays(folder: Path) -> list[Path]:
-    """TIFF files below a folder in which ImageJ saved an overlay or selection."""
+    """TIFF files below a folder in which ImageJ saved an overlay; a selection alone was left behind more often than meant."""
     return [p for p in list_images(folder) if p.suffix.lower() in (".tif", ".tiff") and _has_overlay(p)]
 
 
@@ -89,6 +111,6 @@ def _has_overlay(path: Path) -> bool:
 
     try:
         with tifffile.TiffFile(path) as file:
-            return file.is_imagej and bool({"Overlays", "ROI"} & set(file.imagej_metadata or {}))
+            return file.is_imagej and "Overlays" in (file.imagej_metadata or {})
     except (BiomaskError, OSError, ValueError, tifffile.TiffFileError):
         return False

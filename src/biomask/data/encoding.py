@@ -245,11 +245,11 @@ def _multilabel(facts: Sequence[Sequence[LabelFacts]], structures: Sequence[str]
 
 
 def _are_levels(values: Sequence[int]) -> bool:
-    """Whether values are 0 and one more, or shares of up to 16 experts: all that a mask of one structure holds."""
+    """Whether values are 0 and one more, or shares of up to 12 experts: all that a mask of one structure holds."""
     top = max(values, default=0)
     if not values or min(values) < 0 or top == 0:
         return not any(values)
-    return any(all(abs(v - round(v * n / top) * top / n) <= ROUNDED for v in values) for n in range(1, 17))
+    return any(all(abs(v - round(v * n / top) * top / n) <= ROUNDED for v in values) for n in range(1, 13))
 
 
 def _structure_legend(names: Sequence[str]) -> Legend:

@@ -6,13 +6,15 @@ Arrangements are tried from the most particular to the plainest; the first that 
 from __future__ import annotations
 
 import re
+import shlex
+from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path, PurePosixPath
 
 from biomask.data.annotations import coco_files, list_annotations, with_overlays
 from biomask.data.coco_layout import from_coco, images_below
-from biomask.data.naming import normal, plain, says_mask, unmatched_lines
+from biomask.data.naming import match, normal, plain, says_mask, unmatched_lines
 from biomask.data.pairing import (
     IMAGE_FOLDERS,
     MASK_FOLDERS,
@@ -36,6 +38,9 @@ from biomask.stored import Plane
 #: Folders within folders that are searched for a data set.
 DEEPEST = 2
 
+#: Share of files of the same names from which on one of two folders holds labels.
+ALIKE = 0.9
+
 #: Share of the images that must find labels in a folder of another name for it to be taken for one of labels.
 ENOUGH = 0.5
 
@@ -58,7 +63,32 @@ def find_layout(folder: str | Path, masks: str | Path | None = None) -> Layout:
             raise layout.problems[0]
         raise PairingError("holds no images", where=folder, fix=f"formats read: {', '.join(READERS)}")
     layout = apply_split_table(_parts_within(layout), folder=folder)
+    layout = replace(layout, notes=(*layout.notes, *_left_aside(layout, folder)))
     return replace(layout, pairs=tuple(sorted(layout.pairs, key=lambda p: p.name)))
+
+
+def _left_aside(layout: Layout, folder: Path) -> list[str]:
+    """A note of the images below the folder that no pair has, by the folders that they are in."""
+    if folder.is_file():
+        return []
+    used = {p.image for p in layout.pairs} | {f for p in layout.labelled if p.truth is not None for f in p.truth.files}
+    named = any(e.what.split("\n")[0].endswith("belong to no image:") for e in layout.problems)
+    rest = [p for p in list_images(folder) if p not in used] if not named else []
+    tops = [p.relative_to(folder).parts for p in rest]
+    places = Counter(f"{parts[0]}/" if len(parts) > 1 else "this folder" for parts in tops)
+    shown = ", ".join(f"{n} in {place}" for place, n in places.most_common(6))
+    return [f"{len(rest)} image files are not used: {shown}" + (" …" if len(places) > 6 else "")] if rest else []
+
+
+def _alike_folders(folder: Path) -> PairingError | None:
+    """The error that asks which of two folders with files of the same names holds the labels."""
+    subs = [(p, index(p)) for p in _folders(folder) if list_images(p)]
+    for i, (a, files) in enumerate(subs):
+        for b, others in subs[:i]:
+            if len(files) > 1 and len(match(list(files), list(others))[0]) >= ALIKE * max(len(files), len(others)):
+                return PairingError(f"holds files named alike in {b.name}/ and {a.name}/: which are the labels is open",
+                                    where=folder, fix=f"say --masks {shlex.quote(a.name)} or --masks {shlex.quote(b.name)}")
+    return None
 
 
 def _whole(folder: Path) -> Layout:
@@ -68,8 +98,10 @@ def _whole(folder: Path) -> Layout:
     if found is None or len(found.labelled) < ENOUGH * len(found.pairs):
         # A few pairs among many images may be one of several data sets below.
         found = _deeper(folder, DEEPEST) or found
-    return found or _unmatched(folder) or Layout(folder, "images without labels", _bare(index(folder)),
-                                                 problems=tuple(unread_error(folder)))
+    question = _alike_folders(folder) if found is None else None
+    return found or _unmatched(folder) or Layout(
+        folder, "images without labels", _bare(index(folder)),
+        problems=(*unread_error(folder), *([question] if question is not None else [])))
 
 
 def _bare(images: dict[str, Path]) -> tuple[Pair, ...]:
@@ -110,7 +142,8 @@ def _deeper(folder: Path, depth: int) -> Layout | None:
         return None
     below = [_labelled(sub) or _deeper(sub, depth - 1) for sub in _folders(folder) if not _leads_back(sub)]
     found = [layout for layout in below if layout is not None]
-    if len(found) > 1 and len({f.how for f in found}) == 1 and all(f.root.parent == folder for f in found):
+    numbered = len({re.sub(r"\d+", "#", f.root.name) for f in found}) == 1
+    if len(found) > 1 and numbered and len({f.how for f in found}) == 1 and all(f.root.parent == folder for f in found):
         return _alike(folder, found)
     if len(found) > 1:
         names = ", ".join(str(f.root.relative_to(folder)) for f in found[:10])
@@ -119,7 +152,7 @@ def _deeper(folder: Path, depth: int) -> Layout | None:
 
 
 def _alike(folder: Path, found: Sequence[Layout]) -> Layout:
-    """Folders of one arrangement, such as one a patient, as one data set; each is a group."""
+    """Numbered folders of one arrangement, such as one a patient, as one data set; each is a group."""
     pairs = [replace(p, name=f"{layout.root.name}/{p.name}", group=p.group or layout.root.name)
              for layout in found for p in layout.pairs]
     return Layout(folder, f"{len(found)} folders with {found[0].how}, each a group", tuple(pairs),
@@ -152,18 +185,21 @@ def _apart(folder: Path, masks: str | Path) -> Layout:
         (found for sub in _folders(folder) if (found := _tracking_challenge(sub, wanted))), None)
     if challenge is not None:
         return challenge
-    place = next((p for p in (folder / masks, Path(masks)) if p.exists()), None)
+    below = [sub / masks for sub in _folders(folder) if part_of(sub.name) is None]
+    near = [folder / masks, Path(masks), folder.parent / masks, *below]
+    place = next((p for p in near if p.exists()), None)
     within = [(p, part) for p in _folders(folder) if (part := part_of(p.name)) is not None and (p / masks).is_dir()]
     if place is None and within:
         return _joined(folder, [(p, part, _apart(p, masks)) for p, part in within])
     if place is None:
-        raise MissingPathError("no such folder of labels", where=masks, fix="--masks FOLDER")
+        raise MissingPathError(f"no such folder of labels, neither in {folder} nor in the current folder", where=masks,
+                               fix="--masks FOLDER")
     inside = [p for p in _folders(folder) if p.name.casefold() in IMAGE_FOLDERS]
     images = inside[0] if len(inside) == 1 else folder
     chosen = [p for p in images_below(images) if place.resolve() not in (p.resolve(), *p.resolve().parents)]
     if place.is_file():
         return _with_file(folder, place, index(images, chosen))
-    layout = paired(images, place, folder, index(images, chosen))
+    layout = paired(images, place, folder, index(images, chosen), anywhere=True)
     return replace(layout, root=folder.parent, problems=()) if folder.is_file() else layout
 
 
@@ -230,8 +266,11 @@ def _share(stems: dict[str, Path], folder: Path) -> float:
     return sum(p.truth is not None for p in pairs) / max(1, len(pairs))
 
 
-def paired(images: Path, masks: Path, root: Path, stems: dict[str, Path] | None = None) -> Layout:
-    """Images with the labels of a folder: files, folders of objects, folders of structures, or a COCO file."""
+def paired(images: Path, masks: Path, root: Path, stems: dict[str, Path] | None = None, *, anywhere: bool = False) -> Layout:
+    """Images with the labels of a folder: files, folders of objects, folders of structures, or a COCO file.
+
+    anywhere: as in `match`.
+    """
     stems = index(images) if stems is None else stems
     how = f"{images.name}/ and {masks.name}/"
     problems = [*unread_error(images), *unread_error(masks)]
@@ -253,7 +292,7 @@ def paired(images: Path, masks: Path, root: Path, stems: dict[str, Path] | None 
     coco = coco_files(masks)
     if coco and not direct:
         return from_coco(images, coco, root)
-    pairs, said, over = pair_up(stems, label_files(masks), labels_in=masks)
+    pairs, said, over = pair_up(stems, label_files(masks), labels_in=masks, anywhere=anywhere)
     notes = (said,) if said != "same names" else ()
     return Layout(root, how, tuple(pairs), notes, (*problems, *over))
 
@@ -424,7 +463,7 @@ def _side_by_side(folder: Path) -> Layout | None:
     """Images and labels in the same folders: `x.png` with `x_mask.png`, `img_1` with `mask_1`, or with an annotation file."""
     images = list_images(folder)
     annotations = list_annotations(folder)
-    masks = _masks_among(images, folder)
+    masks = _masks_among(images, folder) or _same_names(images)
     if not masks and not annotations:
         return None
     labels = sorted([*masks, *annotations])
@@ -449,6 +488,17 @@ def _masks_among(files: Iterable[Path], folder: Path) -> list[Path]:
     images = {plain(s) for p, s in stems.items() if not says_mask(s)}
     suffixed = {s for p, s in stems.items() if p not in set(masks)}
     return [p for p in masks if plain(stems[p]) in images or any(stems[p].startswith(s) for s in suffixed)] and masks
+
+
+def _same_names(files: Sequence[Path]) -> list[Path]:
+    """The PNG files where each is beside a JPEG or TIFF of the same name, as QuPath exports tiles with their labels."""
+    by_stem: dict[Path, list[Path]] = {}
+    for path in files:
+        by_stem.setdefault(path.with_suffix(""), []).append(path)
+    kinds = {tuple(sorted(p.suffix.lower() for p in pair)) for pair in by_stem.values()}
+    if len(kinds) != 1 or not kinds <= {(".jpeg", ".png"), (".jpg", ".png"), (".png", ".tif"), (".png", ".tiff")}:
+        return []
+    return [p for p in files if p.suffix.lower() == ".png"]
 
 
 def _half_with_suffix(stems: dict[Path, str]) -> list[Path]:

@@ -54,13 +54,14 @@ def _strip(name: str, words: Sequence[str]) -> str:
     return name
 
 
-def match(images: Sequence[str], labels: Sequence[str]) -> tuple[dict[str, str], str]:
+def match(images: Sequence[str], labels: Sequence[str], *, anywhere: bool = False) -> tuple[dict[str, str], str]:
     """({image stem: label stem}, how the names correspond) for as many as possible, by the first rule that fits.
 
     Rules: same name; same name in another spelling (capitals, taken-apart umlauts); label names with one common prefix
     or suffix; names without words like "image" and "mask"; image names with nnU-Net's number of the first channel. A
     rule is taken if it finds a partner for more than the ones before; within a rule no label serves two images. One
-    image alone goes with the only labels, unless their names hold different numbers.
+    image alone goes with the only labels, unless their names hold different numbers. anywhere: the folders of names need
+    not agree, for labels that the user points to.
     """
     best: dict[str, str] = {}
     reason = "same names"
@@ -68,6 +69,8 @@ def match(images: Sequence[str], labels: Sequence[str]) -> tuple[dict[str, str],
         (str, "same names"), (lambda s: normal(s).casefold(), "same names but for capitals or accents"),
         *_affix_rules(images, labels), (plain, 'same names but for words such as "mask"'),
         (lambda s: re.sub(r"_0000$", "", normal(s)), "same names but for the channel number _0000")]
+    if anywhere:
+        rules.append((lambda s: PurePosixPath(normal(s)).name, "same names, whatever the folder"))
     for rule, said in rules:
         found = _by(rule, images, labels)
         if len(found) > len(best):

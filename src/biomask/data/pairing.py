@@ -123,9 +123,12 @@ def label_files(folder: Path) -> dict[str, Path]:
 
 
 def pair_up(images: Mapping[str, Path], labels: Mapping[str, Path], *,
-            labels_in: Path) -> tuple[list[Pair], str, list[PairingError]]:
-    """(one pair an image, how the names correspond, an error for the labels that belong to no image)."""
-    partners, how = match(list(images), list(labels))
+            labels_in: Path, anywhere: bool = False) -> tuple[list[Pair], str, list[PairingError]]:
+    """(one pair an image, how the names correspond, an error for the labels that belong to no image).
+
+    anywhere: as in `match`.
+    """
+    partners, how = match(list(images), list(labels), anywhere=anywhere)
     pairs = [Pair(stem, path, truth_of(labels[partners[stem]]) if stem in partners else None) for stem, path in images.items()]
     taken = set(partners.values())
     over = [stem for stem in labels if stem not in taken]
@@ -148,6 +151,12 @@ def missing_truth(layout: Layout) -> PairingError | None:
     missing = layout.unlabelled
     if not missing:
         return None
+    further = [p for p in missing if re.search(r"_000[1-9]$", p.name)]
+    if len(further) == len(missing) and any(p.name.endswith("_0000") for p in layout.labelled):
+        return PairingError(f"{len(missing)} files are further channels of their images ({Path(missing[0].name).name}, …), "
+                            "which are not joined", where=layout.root, names=[p.name for p in missing],
+                            fix="merge the channels of each image into one file (NIfTI of 4 dimensions, or TIFF), or remove all "
+                                "but one; --unlabelled ignore leaves them out")
     free = _unused_labels(layout) if layout.problems else []
     ends = {p: _below_the_first(p.relative_to(layout.root)) for p in free}
     shown = {p.name: str(p.image) for p in missing} | {e: str(p.relative_to(layout.root)) for p, e in ends.items()}

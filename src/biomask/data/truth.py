@@ -12,14 +12,18 @@ import numpy as np
 import numpy.typing as npt
 
 from biomask.data.annotations import read_annotations, read_coco_entry
+from biomask.data.orientation import laid_on
 from biomask.data.pairing import Pair, Truth
 from biomask.errors import BiomaskError, LabelsError, ManyErrors
-from biomask.io.files import read_labels_raw
+from biomask.io.files import open_stored, read_labels_raw, suffix_of
 from biomask.shapes import Annotations, object_ids, on_plane
 from biomask.stored import Plane, Selection
 
 if TYPE_CHECKING:
     from biomask.recipe import DataSettings
+
+#: Suffixes of files that say where their voxels lie in a scanner.
+NIFTI = {".nii", ".nii.gz"}
 
 #: Share of the outlines of an image that may lie outside it.
 MOST_OUTSIDE = 0.5
@@ -86,8 +90,20 @@ def _one(pair: Pair, size: tuple[int, ...], settings: DataSettings) -> Raw:
     if truth.form in ("shapes", "coco"):
         found = read_coco_entry(truth.files[0], truth.entry) if truth.form == "coco" else read_annotations(truth.files[0])
         return _drawn(found, size, truth.where, _plane(pair, settings), settings.mask_scale)
-    raw = _objects(truth, selection) if truth.form == "objects" else _values(truth.files[0], pair, selection)
+    raw = _objects(truth, selection) if truth.form == "objects" else _in_place(truth.files[0], pair, selection)
     return fitted(raw, size, settings.mask_scale, truth.where)
+
+
+def _in_place(path: Path, pair: Pair, selection: Selection) -> Raw:
+    """A mask, turned onto its image where both are NIfTI volumes and their headers say so."""
+    raw = _values(path, pair, selection)
+    if not {suffix_of(path), suffix_of(pair.image)} <= NIFTI or selection.axes is not None or raw.array.ndim != 3:
+        return raw
+    own, image = open_stored(path).affine, open_stored(pair.image).affine
+    if own is None or image is None:
+        return raw
+    array, note = laid_on(raw.array, own, image, path)
+    return replace(raw, array=array, notes=(*raw.notes, note) if note else raw.notes)
 
 
 def _values(path: Path, pair: Pair, selection: Selection) -> Raw:
@@ -168,7 +184,7 @@ def _drawn(found: Annotations, size: tuple[int, ...], where: Path, plane: Plane,
         advice = f"; if it was made smaller after it was annotated, say --mask-scale {1 / math.ceil(far):g}" if far > 1 else ""
         raise LabelsError(f"{len(drawn.empty)} of {len(shapes)} outlines lie outside the image of {size[-2:]}", where=where,
                           fix=f"give the image on which they were drawn{advice}")
-    notes = list(found.left_out)
+    notes = [f"left out: {what}" for what in found.left_out]
     if drawn.overlaps:
         notes.append(f"{drawn.overlaps} pixels belong to several outlines; the last one has them")
     told = ((drawn.empty, "cover no pixel of the image"), (drawn.hidden, "lie under others"),

@@ -26,7 +26,7 @@ from biomask.data.facts import Inspected, LabelFacts
 from biomask.data.groups import NONE
 from biomask.data.layouts import find_layout
 from biomask.data.limits import MOST_CLASSES
-from biomask.data.pairing import Layout, Pair, Part, missing_truth, where_of
+from biomask.data.pairing import MASK_FOLDERS, Layout, Pair, Part, missing_truth, where_of
 from biomask.data.split_table import apply_split_table
 from biomask.data.survey import Prober, Survey, survey
 from biomask.errors import BiomaskError, LabelsError, ManyErrors, PairingError, ReadError
@@ -237,12 +237,22 @@ def _meaning(good: Sequence[Inspected], layout: Layout, settings: DataSettings) 
         named = {e.value: e.name for e in encoding.legend}
         if 0 not in named:  # images without labels become background, which the masks lack
             encoding = replace(encoding, legend=Legend.of_values([0, *named], named | {0: "background"}))
+    if encoding.kind == "soft":
+        encoding = _named_after(encoding, common_folder(labelled))
     mixed += strange_colours([i for i in labelled if id(i) not in odd], encoding)
     if encoding.kind == "classes" and len(encoding.legend) < 2:
         values = [e.value for e in encoding.legend]
         mixed.append(LabelsError(f"the only label value is {values}: there is nothing to tell apart", where=common_folder(labelled),
                                  fix="a mask has at least two values, e.g. 0 for background and 255 for the object"))
     return encoding, [*_blurred_errors(blurred, labelled), *mixed]
+
+
+def _named_after(encoding: Encoding, folder: Path) -> Encoding:
+    """A structure without a name is called like the folder of its masks, if that says more than "masks"."""
+    entry = encoding.legend.entries[-1]
+    if entry.name != "structure" or folder.name.casefold() in MASK_FOLDERS:
+        return encoding
+    return replace(encoding, legend=Legend((*encoding.legend.entries[:-1], replace(entry, name=folder.name))))
 
 
 def common_folder(items: Sequence[Inspected]) -> Path:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from biomask.data.annotations import list_annotations
-from biomask.data.encoding import Encoding, infer_encoding_of
+from biomask.data.encoding import Encoding, infer_encoding_of, usual_form
 from biomask.data.facts import LabelFacts
 from biomask.data.layouts import find_layout, paired
 from biomask.data.limits import MOST_CLASSES
@@ -20,7 +20,7 @@ from biomask.data.naming import match
 from biomask.data.pairing import MASK_FOLDERS, Layout, Pair, index, label_files, truth_of, unread_error, where_of
 from biomask.data.survey import label_facts
 from biomask.data.truth import read_truth
-from biomask.data.understand import some
+from biomask.data.understand import some, split_planes
 from biomask.errors import BiomaskError, LabelsError, ManyErrors, MissingPathError, PairingError, UsageError
 from biomask.evaluation.bootstrap import interval
 from biomask.io import list_images, read_label_values
@@ -50,13 +50,15 @@ class Case:
     """Its truth, and its image where the folder of truth has it; elsewhere the prediction stands for it."""
 
 
-def find_cases(predictions: str | Path, truth: str | Path) -> tuple[list[Case], list[str]]:
+def find_cases(predictions: str | Path, truth: str | Path, settings: DataSettings | None = None,
+               masks: str | Path | None = None) -> tuple[list[Case], list[str]]:
     """(cases, names predicted without a truth). Raises PairingError where a truth has no prediction.
 
     predictions: a folder that `predict` wrote, or masks. truth: labels in any form that training takes, or a data folder
-    that holds them; or two files.
+    that holds them; or two files. settings: whether each plane or time point is an image, and what images without labels
+    mean. masks: where the labels are, if not in `truth`.
     """
-    predictions, truth = Path(predictions), Path(truth)
+    predictions, truth, settings = Path(predictions), Path(truth), settings or DataSettings()
     for path in (predictions, truth):
         if not path.exists():
             raise MissingPathError("no such file or folder", where=path)
@@ -64,40 +66,58 @@ def find_cases(predictions: str | Path, truth: str | Path) -> tuple[list[Case], 
         return [Case(predictions.stem, predictions, Pair(predictions.stem, predictions, truth_of(truth)))], []
     predictions = predictions / "masks" if (predictions / "masks").is_dir() else predictions
     made = index(predictions)
-    layout = truth_layout(predictions, truth)
+    layout = truth_layout(predictions, truth, settings, masks)
     if layout.problems:
         raise layout.problems[0]
-    pairs = {p.name: p for p in layout.labelled}
+    bare = layout.unlabelled if settings.unlabelled == "background" else ()
+    pairs = {p.name: p for p in (*layout.labelled, *bare)}
     if not pairs:
         raise PairingError("holds no masks", where=truth, fix="give the folder with the true masks")
     partners, _ = match(list(pairs), list(made))
     missing = [name for name in pairs if name not in partners]
     if missing:
+        split = recorded_selection(predictions) if not settings.selection.splits else ""
         raise PairingError(f"{len(missing)} of {len(pairs)} true masks in {truth} have no prediction: {some(missing)}",
-                           where=predictions, fix="predict them too, or give a folder with only the truth that was predicted")
+                           where=predictions, fix=f"say {split}, as when predicting" if split else
+                           "predict them too, or give a folder with only the truth that was predicted")
     if any(p.truth is not None and made[partners[n]] in p.truth.files for n, p in pairs.items()):
         raise UsageError(f"predictions and truth are the same folder, {truth}", fix="give the folder that predict wrote first")
     taken = set(partners.values())
     return [Case(name, made[partners[name]], pair) for name, pair in pairs.items()], [name for name in made if name not in taken]
 
 
-def truth_layout(predictions: Path, truth: Path) -> Layout:
-    """The labels of a folder: of its own images, or else of what was predicted."""
+def truth_layout(predictions: Path, truth: Path, settings: DataSettings, masks: str | Path | None = None) -> Layout:
+    """The labels of a folder: of its own images, or else of what was predicted; a pair a plane where each is an image.
+
+    Raises ManyErrors listing files whose planes cannot be told.
+    """
+    if masks is not None:
+        return _in_planes(_in_parts(find_layout(truth, masks)), settings)
     unread = tuple(unread_error(truth))
     if not list_images(truth) and not list_annotations(truth) and not unread:
         raise PairingError("holds no masks", where=truth, fix="give the folder with the true masks")
     if list_images(truth):
         layout = find_layout(truth)
         if layout.labelled:
-            return _in_parts(layout)
-    masks = next((p for p in sorted(truth.iterdir()) if p.is_dir() and p.name.casefold() in MASK_FOLDERS), truth)
-    files = label_files(masks)
+            return _in_planes(_in_parts(layout), settings)
+    folder = next((p for p in sorted(truth.iterdir()) if p.is_dir() and p.name.casefold() in MASK_FOLDERS), truth)
+    files = label_files(folder)
     # Each mask stands for its image, so that one without a prediction is missed; else folders of objects, or structures.
-    plain = Layout(masks, "masks", tuple(Pair(s, p, truth_of(p)) for s, p in files.items()), problems=unread)
-    if match(list(files), list(index(predictions)))[0]:
+    plain = Layout(folder, "masks", tuple(Pair(s, p, truth_of(p)) for s, p in files.items()), problems=unread)
+    if not list_annotations(folder):  # outlines cannot say how many planes their image has
+        plain = _in_planes(plain, settings)
+    if match([p.name for p in plain.pairs], list(index(predictions)))[0]:
         return plain
-    layout = paired(predictions, masks, truth)
+    layout = paired(predictions, folder, truth)
     return replace(layout, problems=unread) if layout.labelled else plain
+
+
+def _in_planes(layout: Layout, settings: DataSettings) -> Layout:
+    """A pair a plane or time point, where each is an image."""
+    split, errors = split_planes(layout, settings)
+    if errors:
+        raise errors[0] if len(errors) == 1 else ManyErrors(f"{len(errors)} files of the truth cannot be read:", errors)
+    return split
 
 
 def _in_parts(layout: Layout) -> Layout:
@@ -121,37 +141,51 @@ class Judged:
 
 
 def evaluate(predictions: str | Path, truth: str | Path, *, settings: DataSettings | None = None,
-             names: Mapping[int, str] | None = None, seed: int = 0, progress: Progress | None = None) -> dict[str, Any]:
+             names: Mapping[int, str] | None = None, seed: int = 0, progress: Progress | None = None,
+             masks: str | Path | None = None) -> dict[str, Any]:
     """The scores of `judge`."""
-    return judge(predictions, truth, settings=settings, names=names, seed=seed, progress=progress).scores
+    return judge(predictions, truth, settings=settings, names=names, seed=seed, progress=progress, masks=masks).scores
 
 
 def judge(predictions: str | Path, truth: str | Path, *, settings: DataSettings | None = None,
-          names: Mapping[int, str] | None = None, seed: int = 0, progress: Progress | None = None) -> Judged:
+          names: Mapping[int, str] | None = None, seed: int = 0, progress: Progress | None = None,
+          masks: str | Path | None = None) -> Judged:
     """Scores of predicted masks against true ones.
 
-    settings: how the truth is to be read, as in training: `ignore`, `values`, `mask_scale`, `kind`. names: value → class
-    name; by default those that `predict` recorded. seed: of the bootstrap. Undefined scores are None. Raises ManyErrors
-    listing every bad pair.
+    settings: how the truth is to be read, as in training: `ignore` (by default what `predict` recorded), `values`,
+    `mask_scale`, `kind`, `axes`, `z`, `time`, `unlabelled`. names: value → class name; by default those that `predict`
+    recorded. seed: of the bootstrap. masks: where the labels are, if not in `truth`. Undefined scores are None. Raises
+    ManyErrors listing every bad pair.
     """
     progress, settings = progress or Silent(), settings or DataSettings()
-    cases, extra = find_cases(predictions, truth)
+    cases, extra = find_cases(predictions, truth, settings, masks)
     if extra:
         progress.warn(f"{len(extra)} predictions have no truth and are left out: {', '.join(extra[:5])}"
                       + (" …" if len(extra) > 5 else ""))
     recorded = recorded_legend(predictions)
     known = dict(names) if names is not None else {e.value: e.name for e in recorded or ()}
-    encoding, legend = _encoding(cases, settings, recorded, known, progress)
-    matrices, errors = [], list[BiomaskError]()
+    assumed = recorded_ignore(predictions) if settings.ignore is None else None
+    encoding, legend, settings = _encoding(cases, settings, recorded, known, progress, assumed)
+    matrices, errors, left = [], list[BiomaskError](), set[str]()
     with progress.bar("evaluating") as bar:
         for n, case in enumerate(cases):
             try:
-                matrices.append(_confusion(case, encoding, legend, settings))
+                found = _confusion(case, encoding, legend, settings)
+                if settings.unlabelled == "ignore" and not found.any():
+                    left.add(case.name)
+                else:
+                    matrices.append(found)
             except BiomaskError as error:
                 errors.append(error)
             bar.update((n + 1) / len(cases), case.name)
     if errors:
         raise ManyErrors(f"{len(errors)} of {len(cases)} pairs cannot be compared:", errors)
+    if left:
+        progress.say(f"{len(left)} images without labels are left out (--unlabelled ignore): {some(sorted(left))}")
+        cases = [c for c in cases if c.name not in left]
+    if not cases:
+        raise LabelsError("the truth holds no labels: with --unlabelled ignore nothing is left", where=truth,
+                          fix="leave out --unlabelled")
     scores = {"schema_version": SCHEMA_VERSION, "n_images": len(cases), "predictions": str(predictions), "truth": str(truth),
               "legend": legend.to_json(), "ignore": settings.ignore, "truth_is": encoding.reason, "without_truth": extra,
               **summarise([c.name for c in cases], matrices, legend, seed=seed), "footnotes": list(FOOTNOTES)}
@@ -190,17 +224,43 @@ def summarise(names: Sequence[str], matrices: Sequence[npt.NDArray[np.int64]], l
 
 def recorded_legend(predictions: str | Path) -> Legend | None:
     """The legend from the run.json of predicted masks or of the folder above; None without one."""
-    for folder in (Path(predictions), Path(predictions).parent):
+    for content in _records(predictions):
         try:
-            return Legend.from_json(json.loads((folder / "run.json").read_text(encoding="utf-8"))["legend"])
-        except (OSError, ValueError, KeyError, TypeError, BiomaskError):
+            return Legend.from_json(content["legend"])
+        except (ValueError, KeyError, TypeError, BiomaskError):
             continue
     return None
 
 
+def recorded_ignore(predictions: str | Path) -> int | None:
+    """The value of pixels where nothing is known in the labels of the training; None where it is not recorded."""
+    return next((c["ignore"] for c in _records(predictions) if type(c.get("ignore")) is int), None)
+
+
+def recorded_selection(predictions: str | Path) -> str:
+    """The flags by which every plane or time point was predicted on its own, as they are typed; empty where none was."""
+    chosen: dict[str, Any] = next((c["selection"] for c in _records(predictions) if isinstance(c.get("selection"), dict)), {})
+    return " ".join(f"--{key} each" for key in ("z", "time") if chosen.get(key) == "each")
+
+
+def _records(predictions: str | Path) -> Iterator[dict[str, Any]]:
+    """The run.json of predicted masks, and that of the folder above, where they can be read."""
+    for folder in (Path(predictions), Path(predictions).parent):
+        try:
+            content = json.loads((folder / "run.json").read_text(encoding="utf-8"))
+        except (OSError, ValueError):
+            continue
+        if isinstance(content, dict):
+            yield content
+
+
 def _encoding(cases: Sequence[Case], settings: DataSettings, recorded: Legend | None, names: Mapping[int, str],
-              progress: Progress) -> tuple[Encoding, Legend]:
-    """(what the truth means, all values of both sides), after checking that they speak of the same classes."""
+              progress: Progress, assumed: int | None) -> tuple[Encoding, Legend, DataSettings]:
+    """(what the truth means, all values of both sides, how the truth is read), after checking that they speak of the same classes.
+
+    assumed: the value that is ignored where the truth is stored as values; None = that of the settings.
+    """
+    ignore = settings.ignore if assumed is None else assumed
     found, predicted, errors = list[LabelFacts](), set[int](names), list[BiomaskError]()
     with progress.bar("reading masks") as bar:
         for n, case in enumerate(cases):
@@ -213,13 +273,16 @@ def _encoding(cases: Sequence[Case], settings: DataSettings, recorded: Legend | 
                 errors.append(error)
             try:
                 raws = read_truth(case.pair, size or (1, 1), settings)
-                found.append(label_facts(raws[0], settings.ignore, where_of(case.pair)))
+                found += [label_facts(raws[0], ignore, where_of(case.pair))] if case.pair.truth is not None else []
             except BiomaskError as error:
                 # Without its prediction, a size that differs is no news.
                 errors += [error] if size is not None or not isinstance(error, LabelsError) else []
             bar.update((n + 1) / len(cases))
     if errors:
         raise ManyErrors(f"{len(errors)} masks cannot be read:", errors)
+    if assumed is not None and usual_form(found) in ("values", "fractions"):
+        settings = settings.model_copy(update={"ignore": assumed})
+        progress.say(f"pixels of value {assumed} are not judged, as they were not trained on; --ignore VALUE names another value")
     encoding = encoding_of(found, settings, recorded)
     true = set(encoding.legend.values)
     if len(predicted - set(names)) > MOST_CLASSES:
@@ -228,8 +291,8 @@ def _encoding(cases: Sequence[Case], settings: DataSettings, recorded: Legend | 
     if (true - {0}) and (predicted - {0}) and not (true - {0}) & (predicted - {0}):
         raise LabelsError(f"the truth has values {sorted(true)[:10]}, the predictions {sorted(predicted)[:10]}: "
                           "no class is in both", fix="relabel one side so that a class has the same value in both")
-    return encoding, Legend.of_values(sorted(true | predicted), {e.value: e.name for e in encoding.legend if e.value not in names}
-                                      | dict(names))
+    shown = {e.value: e.name for e in encoding.legend if e.value not in names} | dict(names)
+    return encoding, Legend.of_values(sorted(true | predicted), shown), settings
 
 
 def encoding_of(found: Sequence[LabelFacts], settings: DataSettings, recorded: Legend | None) -> Encoding:
@@ -260,9 +323,16 @@ def encoding_of(found: Sequence[LabelFacts], settings: DataSettings, recorded: L
 
 def true_ids(case: Case, encoding: Encoding, size: tuple[int, ...],
              settings: DataSettings) -> tuple[npt.NDArray[Any], npt.NDArray[np.bool_] | None]:
-    """(values of the true classes (*S), ignore (*S) or None) at the size of the prediction."""
+    """(values of the true classes (*S), ignore (*S) or None) at the size of the prediction.
+
+    Planes and images without labels are ignored where the settings say so.
+    """
     labels = encoding.labels(read_truth(case.pair, size, settings), case.name, where_of(case.pair))
-    return encoding.legend.values_of(encoding.class_ids(labels)), labels.ignore
+    ids, unknown = encoding.class_ids(labels), labels.ignore
+    if settings.unlabelled == "ignore" and not (there := ids.any(axis=(-2, -1), keepdims=True)).all():
+        empty = np.broadcast_to(~there, ids.shape)
+        unknown = empty.copy() if unknown is None else unknown | empty
+    return encoding.legend.values_of(ids), unknown
 
 
 def _confusion(case: Case, encoding: Encoding, legend: Legend, settings: DataSettings) -> npt.NDArray[np.int64]:

@@ -10,7 +10,6 @@ import json
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath, PureWindowsPath
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -24,9 +23,10 @@ from biomask.data.survey import survey
 from biomask.data.truth import read_truth
 from biomask.data.understand import split_planes, structures_of
 from biomask.errors import BiomaskError, InputError, ManyErrors, MissingPathError, PairingError, UsageError, WriteError
+from biomask.exports.pixels import write_pixels
 from biomask.image import Image
 from biomask.instances.trace import objects_of, outlines
-from biomask.io import read_image, write_mask
+from biomask.io import read_image
 from biomask.io.annotations import SHAPE_SUFFIXES, SHAPE_WRITERS, sniff
 from biomask.io.coco import write_coco
 from biomask.io.files import require_writable, write_text
@@ -41,9 +41,6 @@ OUTLINES: dict[str, str] = {"geojson": "geojson", "roi": "imagej", "labelme": "l
 
 #: What `--to` takes: the formats of outlines, one COCO file for all images, ids of objects and class masks as TIFF.
 FORMATS = (*OUTLINES, "coco", "labels", "masks")
-
-#: What marks pixels where nothing is known, where the labels themselves have no value for it.
-UNKNOWN = 255
 
 
 @dataclass(frozen=True)
@@ -235,7 +232,9 @@ def _convert_all(layout: Layout, targets: dict[str, Path], out: Path, to: str, s
                         SHAPE_WRITERS[OUTLINES[to]](targets[pair.name], drawn)
                         files.append(targets[pair.name])
                 else:
-                    written, objects, lost = _write_pixels(found, targets[pair.name], to, encoding)
+                    if found.labels is None or encoding is None:
+                        raise InputError("has no labels", where=where_of(pair))
+                    written, objects, lost = write_pixels(found.labels, found.image, targets[pair.name], to, encoding)
                     files += written
                     count += objects
                     notes += [f"{pair.name}: {lost}"] if lost else []
@@ -327,75 +326,3 @@ def _shapes(labels: Labels) -> list[Shape]:
 
 def _of_structure(plane: npt.NDArray[np.bool_], position: int, legend: Legend) -> list[Shape]:
     return objects_of(plane.astype(np.uint8), Legend((legend.entries[0], legend.entries[position])))
-
-
-def _write_pixels(found: _Source, target: Path, to: str, encoding: Encoding | None) -> tuple[list[Path], int, str]:
-    """(files, objects or masks written, what is to be said of pixels where nothing is known)."""
-    labels = found.labels
-    if labels is None or encoding is None:
-        raise InputError("has no labels", where=where_of(found.pair))
-    spacing = labels.spacing or (found.image.spacing if found.image is not None else None)
-    affine = found.image.affine if found.image is not None else None
-    if to == "labels":
-        ids = _object_ids(labels)
-        top = int(ids.max(initial=0))
-        write_mask(target, ids.astype(np.uint16 if top < 2**16 else np.uint32), Legend.of_values([0]), spacing, affine)
-        unknown = 0 if labels.ignore is None else int(labels.ignore.sum())
-        lost = f"{unknown} pixels where nothing is known became background: ids cannot say so" if unknown else ""
-        return [target], len(np.unique(ids)) - (0 if ids.all() else 1), lost
-    note = ""
-    if labels.kind == "multilabel":
-        written = []
-        for k, plane in enumerate(labels.array, start=1):
-            entry = labels.legend.entries[k]
-            file = target.parent / entry.name / target.name
-            legend = Legend.of_values([0, 255], {255: entry.name})
-            values, note = _with_unknown(legend.values_of(plane.astype(np.uint8)), labels.ignore, legend, encoding)
-            write_mask(file, values, legend, spacing, affine)
-            written.append(file)
-        return written, len(written), note
-    values, note = _with_unknown(labels.legend.values_of(_class_ids(labels)), labels.ignore, labels.legend, encoding)
-    write_mask(target, values, labels.legend, spacing, affine)
-    return [target], 1, note
-
-
-def _with_unknown(values: npt.NDArray[Any], unknown: npt.NDArray[np.bool_] | None, legend: Legend,
-                  encoding: Encoding) -> tuple[npt.NDArray[Any], str]:
-    """(values with one where nothing is known, what is to be said of it): that of the labels, else 255, if it is no class."""
-    if unknown is None or not unknown.any():
-        return values, ""
-    free = [v for v in (encoding.ignore, UNKNOWN) if v is not None and v not in legend.values]
-    if not free:
-        return values, (f"{int(unknown.sum())} pixels where nothing is known became background: {encoding.ignore or UNKNOWN} "
-                        "is a class")
-    value = free[0]
-    dtype = Legend.of_values(sorted({*legend.values, value})).dtype
-    out = values.astype(dtype)
-    out[unknown] = value
-    same = value == encoding.ignore and encoding.form == "values"
-    return out, "" if same else f"{int(unknown.sum())} pixels where nothing is known have the value {value} (--ignore {value})"
-
-
-def _object_ids(labels: Labels) -> npt.NDArray[Any]:
-    """Ids from 1: those of objects, or of the connected components of each class."""
-    from skimage.measure import label
-
-    if labels.kind == "instances":
-        return labels.array
-    if labels.kind == "multilabel":
-        raise InputError("structures may overlap, so that one image of ids cannot hold them",
-                         fix="--to masks writes one a structure")
-    return np.asarray(label(_class_ids(labels), background=0))
-
-
-def _class_ids(labels: Labels) -> npt.NDArray[Any]:
-    """Positions in the legend."""
-    if labels.kind == "soft":
-        return np.asarray(labels.array[0] >= 0.5, np.uint8)
-    if labels.kind == "instances":
-        table = np.zeros(int(labels.array.max(initial=0)) + 1, np.uint8)
-        table[1:] = 1
-        for number, position in (labels.classes or {}).items():
-            table[number] = position
-        return np.asarray(table[labels.array])
-    return labels.array

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
+from functools import lru_cache
 from pathlib import Path
 
 from biomask.errors import MissingPathError, ReadError
@@ -12,6 +13,7 @@ from biomask.io.geojson import looks_like_geojson, read_geojson, write_geojson
 from biomask.io.jsons import glance, keys_in
 from biomask.io.labelme import read_labelme, write_labelme
 from biomask.io.napari_shapes import looks_like_shapes, read_napari_shapes, write_napari_csv
+from biomask.io.recent import state_of
 from biomask.io.roi_writer import write_roi_zip
 from biomask.io.rois import has_rois, read_rois
 from biomask.shapes import Annotations
@@ -64,6 +66,15 @@ def read_shapes(path: Path) -> tuple[Annotations, ...]:
 
 def sniff(path: Path) -> str | None:
     """The format of a file by its name and its first bytes, a key of SHAPE_READERS; None for any other file."""
+    try:
+        return _sniff_once(path, state_of(path))
+    except (OSError, ValueError):  # not there, or a name that no disk can hold
+        return None
+
+
+@lru_cache(maxsize=2**15)
+def _sniff_once(path: Path, state: tuple[int, ...]) -> str | None:
+    """state: of the file, so that a changed one is looked at again."""
     name = path.name.lower()
     if name.endswith((".roi", ".zip")):
         return "imagej" if has_rois(path) else None

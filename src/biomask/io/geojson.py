@@ -7,6 +7,8 @@ from collections.abc import Collection, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from biomask.errors import LabelsError, ReadError
 from biomask.instances.curves import ellipse
 from biomask.instances.polygons import parts_of
@@ -21,35 +23,75 @@ FRAMES = {"root", "tmaCore", "tma_core", "PathRootObject", "TMACoreObject"}
 FLAT = {"Point": "a point", "MultiPoint": "points", "LineString": "a line", "MultiLineString": "lines"}
 
 
-def read_geojson(path: Path, *, kinds: Collection[str] | None = None, nuclei: bool = False) -> Annotations:
+#: What QuPath calls objects that it found inside an annotation.
+FOUND = {"detection", "cell", "tile"}
+
+#: QuPath 0.2 says what an object is as its id.
+CLASSES = {"PathAnnotationObject": "annotation", "PathDetectionObject": "detection", "PathCellObject": "cell",
+           "PathTileObject": "tile", "PathRootObject": "root", "TMACoreObject": "tmaCore"}
+
+
+def read_geojson(path: Path, *, kinds: Collection[str] | None = None, nuclei: bool = False, regions: bool = True) -> Annotations:
     """Objects of a FeatureCollection, a bare list of features or a single feature; `.gz` is unpacked.
 
     kinds: QuPath's object types that are wanted, e.g. {"annotation"}; None = all. "annotation" is what a file from
-    another program has. nuclei: of cells take the nucleus instead of the whole cell.
+    another program has. nuclei: of cells take the nucleus instead of the whole cell. regions: False leaves out annotations
+    in which the centre of a detection or cell lies: those are regions of interest, and what was found in them the objects.
     The class is `properties.classification`, a derived class is "Tumor: Positive"; the object's own name is the title.
     Measurements are not read. Raises ReadError for a file that is not GeoJSON.
     """
     content = read_json(path)
     shapes: list[Shape] = []
+    said: list[tuple[str, str]] = []
     left_out: list[str] = []
     cells = 0
     for number, feature in enumerate(_features(content, path)):
         kind, title = "annotation", f"feature {number}"
         try:
             properties = _dict(feature.get("properties"))
-            kind = str(properties.get("objectType") or properties.get("object_type") or "annotation")
+            kind = str(properties.get("objectType") or properties.get("object_type")
+                       or CLASSES.get(_text(feature.get("id")), "annotation"))
             title = " ".join(dict.fromkeys(n for n in (f"{kind} {number}", _text(properties.get("name"))) if n))
             if kinds is not None and kind not in kinds:
                 raise LabelsError(f"not one of the wanted {', '.join(sorted(kinds))}")
             if kind in FRAMES:
                 raise LabelsError("a frame around objects")
             shapes.append(_shape(feature, properties, nuclei and kind == "cell", title, left_out))
+            said.append((kind, title))
             cells += not nuclei and bool(feature.get("nucleusGeometry"))
         except LabelsError as error:
             left_out.append(f"{title} ({error.what})")
     if cells:
         left_out.append(f"nuclei of {cells} cells (the whole cells are taken)")
-    return Annotations(tuple(shapes), None, tuple(left_out))
+    held = {} if regions else _held(shapes, [kind for kind, _ in said])
+    left_out += [f"{said[i][1]} (it holds {n} detection{'s' if n > 1 else ''})" for i, n in held.items()]
+    return Annotations(tuple(s for i, s in enumerate(shapes) if i not in held), None, tuple(left_out))
+
+
+def _held(shapes: Sequence[Shape], kinds: Sequence[str]) -> dict[int, int]:
+    """Annotations, by number, and how many detections have their centre in each; those with none are left away."""
+    from skimage.measure import points_in_poly
+
+    found = [s for s, kind in zip(shapes, kinds, strict=True) if kind in FOUND]
+    if not found:
+        return {}
+    boxes = np.array([s.bounds for s in found])
+    centres = (boxes[:, :2] + boxes[:, 2:]) / 2
+    places = np.array([(-1 if s.z is None else s.z, -1 if s.time is None else s.time) for s in found])
+    counts = {}
+    for i, shape in enumerate(shapes):
+        if kinds[i] != "annotation":
+            continue
+        x0, y0, x1, y1 = shape.bounds
+        near = ((centres >= (x0, y0)) & (centres <= (x1, y1))).all(axis=1)
+        for column, place in enumerate((shape.z, shape.time)):
+            near &= (places[:, column] == place) | (places[:, column] < 0) if place is not None else True
+        inside = np.zeros(int(near.sum()), np.bool_)
+        for ring in shape.rings:
+            inside ^= np.asarray(points_in_poly(centres[near], ring), np.bool_)
+        if inside.any():
+            counts[i] = int(inside.sum())
+    return counts
 
 
 def _features(content: Any, path: Path) -> Iterator[dict[str, Any]]:

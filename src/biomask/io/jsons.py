@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import gzip
 import json
 import re
@@ -12,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from biomask.errors import LabelsError, MissingPathError, ReadError
+from biomask.errors import LabelsError, MissingPathError, OutOfMemoryError, ReadError
 from biomask.io.files import writing
 from biomask.shapes import Ring
 
@@ -20,13 +21,20 @@ from biomask.shapes import Ring
 LARGEST = 2**31
 #: A packed text is unpacked to at most this many times its size, or to SMALL bytes; outlines pack to a fifth or so.
 SWELLING, SMALL = 200, 2**24
+#: Texts of fewer bytes are read without asking for memory.
+_LEAST = 2**24
+#: Memory that the content of a text takes, in sizes of the text: seven were measured of outlines.
+MEMORY = 8
 #: Bytes looked at to tell what a file is: at its start and at its end.
 HEAD, TAIL = 2**16, 2**13
 
 
 def read_json(path: Path, *, largest: int = LARGEST) -> Any:
-    """The content of a JSON file, packed with gzip or not. Raises ReadError or MissingPathError, nothing else."""
+    """The content of a JSON file, packed with gzip or not. Raises ReadError, MissingPathError or OutOfMemoryError, nothing else."""
+    with contextlib.suppress(OSError):  # one that is not there is told below
+        _require_memory(path, path.stat().st_size)
     data = read_bytes(path, largest)
+    _require_memory(path, len(data))
     try:
         return json.loads(data.decode("utf-8-sig"))
     except UnicodeDecodeError:
@@ -35,6 +43,19 @@ def read_json(path: Path, *, largest: int = LARGEST) -> Any:
         raise ReadError(f"is damaged or not JSON ({error.msg} in line {error.lineno})", where=path) from error
     except (RecursionError, ValueError) as error:  # brackets without end; a number of thousands of digits
         raise ReadError("is no JSON that an annotation program wrote (too deep, or a number too long)", where=path) from error
+
+
+def _require_memory(path: Path, size: int) -> None:
+    """Raise OutOfMemoryError for a text of so many bytes whose content would not fit."""
+    if size < _LEAST:
+        return
+    import psutil
+
+    needed, free = MEMORY * size, psutil.virtual_memory().available
+    if needed > free:
+        raise OutOfMemoryError(f"needs {needed / 2**30:,.1f} GiB of memory ({MEMORY} times its {size / 2**20:,.0f} MiB), and "
+                               f"{free / 2**30:,.1f} are free", where=path,
+                               fix="export fewer images or objects a file, or close other programs")
 
 
 def read_bytes(path: Path, largest: int = LARGEST) -> bytes:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from biomask.errors import MissingPathError, ReadError
 from biomask.io.formats import reader_of
-from biomask.io.unread import FOLDERS, unopened, way_for
+from biomask.io.unread import FOLDERS, is_text_file, unopened, way_for
 from biomask.stored import stem_of, suffix_of
 
 #: Suffixes and names of files that lie beside images and are none.
@@ -47,12 +47,43 @@ def list_images(source: str | Path) -> list[Path]:
 def list_unread(folder: Path) -> list[Path]:
     """Files below a folder that look like images or labels but have no reader, in name order; also zarr folders.
 
-    What computers and people leave beside images (hidden files, Thumbs.db, notes, tables) is not meant, nor are annotations.
+    What computers and people leave beside images (hidden files, Thumbs.db, notes, tables; texts without a suffix, such as
+    LICENSE) is not meant, nor are annotations.
     """
     if not folder.is_dir():
         return []
     return sorted(p for p in _visible(folder) if reader_of(p) is None and p.suffix.lower() not in BYSTANDERS
-                  and p.name.lower() not in BYSTANDERS and not _is_packed_annotation(p))
+                  and p.name.lower() not in BYSTANDERS and not _is_packed_annotation(p)
+                  and not (not suffix_of(p) and is_text_file(p)))
+
+
+def yolo_labels(folder: Path) -> list[Path]:
+    """Labels of YOLO below a folder, which are not read, in name order: texts that are called as an image there is, with a class
+    and four or more numbers from 0 to 1 in each line. `unread.YOLO_WAY` is what to do with them.
+    """
+    if not folder.is_dir():
+        return []
+    files = sorted(_visible(folder))
+    images = {stem_of(p) for p in files if reader_of(p) is not None}
+    return [p for p in files if p.suffix.lower() == ".txt" and p.stem in images and _is_yolo(p)]
+
+
+def _is_yolo(path: Path) -> bool:
+    try:
+        with path.open("rb") as file:
+            lines = [line.split() for line in file.read(2**16).decode("ascii").splitlines()]
+    except (OSError, ValueError):  # UnicodeDecodeError is a ValueError
+        return False
+    lines = [words for words in (lines if path.stat().st_size < 2**16 else lines[:-1]) if words]
+    return bool(lines) and all(len(words) >= 5 and words[0].isdecimal() and all(map(_is_share, words[1:])) for words in lines)
+
+
+def _is_share(word: str) -> bool:
+    """Whether a word is a number from 0 to 1, or beyond by what rounding and outlines over the edge make."""
+    try:
+        return -0.1 <= float(word) <= 1.1
+    except ValueError:
+        return False
 
 
 def _is_packed_annotation(path: Path) -> bool:

@@ -25,8 +25,8 @@ MICROMETRES = {0: 1e3, 1: 1e6, 2: 1e3, 3: 1.0}
 #: NIfTI's codes for seconds, milliseconds and microseconds (high bits).
 TIMES = (8, 16, 24)
 
-#: Packed volumes, decoded.
-_VOLUMES = Recent(8)
+#: Packed volumes of which a plane was read, and those that were decoded for the second.
+_ASKED, _VOLUMES = Recent(8), Recent(8)
 
 #: The integers and floats that NIfTI holds.
 DTYPES = ("int8", "int16", "int32", "int64", "uint8", "uint16", "uint32", "uint64", "float32", "float64")
@@ -71,12 +71,21 @@ def _open(path: Path) -> Any:
 
 
 def _load(path: Path, key: tuple[Key, ...]) -> npt.NDArray[Any]:
-    """array[key] of the reversed axes. A packed volume of which a part is wanted is kept whole: planes are read in turn."""
-    if path.suffix.lower() == ".gz" and not all(k == slice(None) for k in key):
+    """array[key] of the reversed axes.
+
+    A packed volume must be unpacked up to the plane that is wanted, so when a second one is it is kept whole.
+    """
+    if path.suffix.lower() == ".gz" and not all(k == slice(None) for k in key) and _asked_before(path):
         volume = _VOLUMES.get(path, lambda: _small(path), size=lambda a: 0 if a is None else a.nbytes)
         if volume is not None:
             return np.array(volume[key])
     return _decode(_open(path), key)
+
+
+def _asked_before(path: Path) -> bool:
+    times: list[None] = _ASKED.get(path, list)
+    times.append(None)
+    return len(times) > 1
 
 
 def _small(path: Path) -> npt.NDArray[Any] | None:

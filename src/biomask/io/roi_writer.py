@@ -92,6 +92,8 @@ def _without_surrogates(name: str) -> str:
 def _file_name(name: str, used: dict[str, int]) -> str:
     """Unlike any before, as ImageJ tells them apart: "nucleus", "nucleus-1", …"""
     plain = "".join("_" if c in '/\\:*?"<>|' or ord(c) < 32 else c for c in name)[:LONGEST_NAME]
+    if plain.startswith("._"):  # as file managers call theirs, which are not read
+        plain = "_" + plain[1:]
     wanted = plain
     while wanted.casefold() in used:
         number = used[plain.casefold()]

@@ -20,6 +20,8 @@ from biomask.shapes import Annotations, Ring, Shape, as_ring, as_rings
 LARGEST_ROI, LARGEST_ZIP = 2**26, 2**30
 #: A zip with more files is not a RoiSet.
 MOST_ROIS = 2**20
+#: Channels, slices and frames of an image that nobody knows.
+PLAIN = (1, MOST_ROIS, 1)
 
 #: Names that ImageJ gives: "0123-0456", "0007-0123-0456" with the slice; also bare numbers, as plug-ins count objects.
 AUTOMATIC = re.compile(r"\d+(-\d+)*")
@@ -38,7 +40,8 @@ def read_rois(path: Path) -> Annotations:
 
     The class is "group N" where the ROI has a group, otherwise the ROI's own name unless ImageJ made it up from the place
     ("0123-0456") or it is a bare number; the own name is the title in any case. A position in a plain stack is taken as
-    depth. The channel of a position is not kept. An empty zip is an image without objects. Raises ReadError.
+    depth, and kept as such: see `shapes.placed`. The channel of a position is not kept. An empty zip is an image without
+    objects. Raises ReadError.
     """
     try:
         with path.open("rb") as file:
@@ -137,7 +140,7 @@ def _blocks(value: Any) -> list[bytes]:
 
 
 def _annotations(found: Iterable[tuple[str, bytes]], path: Path, left_out: list[str],
-                 stack: tuple[int, int, int] = (1, MOST_ROIS, 1)) -> Annotations:
+                 stack: tuple[int, int, int] = PLAIN) -> Annotations:
     """stack: channels, slices and frames of the image, which a position in the stack counts through, channels first."""
     from roifile import ImagejRoi
 
@@ -163,11 +166,13 @@ def _shape(roi: Any, data: bytes, file_name: str, stack: tuple[int, int, int]) -
     drawn = next((c for c in (roi.stroke_color, roi.fill_color) if c != b"\0\0\0\0"), None)
     colour = None if drawn is None else (drawn[1], drawn[2], drawn[3])
     z, time = roi.z_position - 1, roi.t_position - 1
+    position = None
     if roi.position > 0 and not (roi.c_position or roi.z_position or roi.t_position):
+        position = roi.position - 1 if stack == PLAIN else None
         time, z = divmod((roi.position - 1) // stack[0], stack[1])
         time, z = time if stack[2] > 1 else -1, z if stack[1] > 1 else -1
     return Shape(_rings(roi, data), name, colour, z if z >= 0 else None, time if time >= 0 else None,
-                 int(group) if group.lstrip("-").isdecimal() else None, title)
+                 int(group) if group.lstrip("-").isdecimal() else None, title, position=position)
 
 
 #: Where the number of an object that has several outlines is kept: among a ROI's properties, which ImageJ keeps.

@@ -69,6 +69,11 @@ UNREAD: dict[str, str] = {
     ".raw": "bare bytes without size or type: open it with Fiji's File › Import › Raw…, and File › Save As › Tiff…",
 }
 
+#: The same for texts of YOLO: see `listing.yolo_labels`.
+YOLO_WAY = ("YOLO's labels are not read: convert them to COCO JSON, with Roboflow or in Python: "
+            'supervision.DetectionDataset.from_yolo(IMAGES, LABELS, "data.yaml", force_masks=True)'
+            '.as_coco(annotations_path="annotations.json"); lines of 5 numbers are boxes, which have no outline')
+
 #: First bytes of files, what they are, and the suffix that they belong to.
 SIGNATURES: tuple[tuple[bytes, str, str], ...] = (
     (b"\x89PNG\r\n\x1a\n", "a PNG picture", ".png"), (b"\xff\xd8\xff", "a JPEG picture", ".jpg"), (b"BM", "a BMP picture", ".bmp"),
@@ -120,6 +125,15 @@ def damage(path: Path, reason: str, suffixes: Iterable[str]) -> ReadError:
             return ReadError(f"is {name}, though its name ends in {suffix}", where=path,
                              fix="rename it to end in .nii.gz" if (ending, suffix) == (".gz", ".nii") else way)
     return ReadError(f"is damaged or not a {suffix} file ({reason})", where=path, fix="copy or export it again")
+
+
+def is_text_file(path: Path) -> bool:
+    """Whether a file begins with text; False where it cannot be read."""
+    try:
+        with path.open("rb") as file:
+            return _is_text(file.read(512))
+    except OSError:
+        return False
 
 
 def _is_text(start: bytes) -> bool:

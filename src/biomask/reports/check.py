@@ -80,7 +80,8 @@ def _verdict(checked: Checked) -> Verdict:
         text = "Usable for prediction, not for training: no image has labels"
         return Verdict(level, f"{text}; {said}" if said else text, then, f"biomask predict MODEL {folder} -o OUT")
     text = f"Usable, with {said}" if said else "Usable: nothing wrong was found"
-    return Verdict(level, text, then, f"biomask train {folder}{flags} -o MODEL")
+    why, words = checked.next_step()
+    return Verdict(level, text, f"{why[:1].upper()}{why[1:]}:" if why else then, words or f"biomask check {folder}{flags}")
 
 
 def _headline(checked: Checked) -> Headline:

@@ -1,0 +1,90 @@
+"""Labels as TIFF: ids of objects, or class masks."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from biomask.data.encoding import Encoding
+from biomask.errors import InputError
+from biomask.image import Image
+from biomask.io import write_mask
+from biomask.labels import Labels, Legend
+
+#: What marks pixels where nothing is known, where the labels themselves have no value for it.
+UNKNOWN = 255
+
+
+def write_pixels(labels: Labels, image: Image | None, target: Path, to: str, encoding: Encoding) -> tuple[list[Path], int, str]:
+    """(files, objects or masks written, what is to be said of pixels where nothing is known; empty for nothing).
+
+    to: "labels" or "masks". image: what the labels are of, for spacing and place.
+    """
+    spacing = labels.spacing or (image.spacing if image is not None else None)
+    affine = image.affine if image is not None else None
+    if to == "labels":
+        ids = _object_ids(labels)
+        top = int(ids.max(initial=0))
+        write_mask(target, ids.astype(np.uint16 if top < 2**16 else np.uint32), Legend.of_values([0]), spacing, affine)
+        unknown = 0 if labels.ignore is None else int(labels.ignore.sum())
+        lost = f"{unknown} pixels where nothing is known became background: ids cannot say so" if unknown else ""
+        return [target], len(np.unique(ids)) - (0 if ids.all() else 1), lost
+    note = ""
+    if labels.kind == "multilabel":
+        written = []
+        for k, plane in enumerate(labels.array, start=1):
+            entry = labels.legend.entries[k]
+            file = target.parent / entry.name / target.name
+            legend = Legend.of_values([0, 255], {255: entry.name})
+            values, note = _with_unknown(legend.values_of(plane.astype(np.uint8)), labels.ignore, legend, encoding)
+            write_mask(file, values, legend, spacing, affine)
+            written.append(file)
+        return written, len(written), note
+    values, note = _with_unknown(labels.legend.values_of(_class_ids(labels)), labels.ignore, labels.legend, encoding)
+    write_mask(target, values, labels.legend, spacing, affine)
+    return [target], 1, note
+
+
+def _with_unknown(values: npt.NDArray[Any], unknown: npt.NDArray[np.bool_] | None, legend: Legend,
+                  encoding: Encoding) -> tuple[npt.NDArray[Any], str]:
+    """(values with one where nothing is known, what is to be said of it): that of the labels, else 255, if it is no class."""
+    if unknown is None or not unknown.any():
+        return values, ""
+    free = [v for v in (encoding.ignore, UNKNOWN) if v is not None and v not in legend.values]
+    count = int(unknown.sum())
+    if not free:
+        taken = UNKNOWN if encoding.ignore is None else encoding.ignore
+        return values, f"{count} pixels where nothing is known became background: {taken} is a class"
+    value = free[0]
+    out = values.astype(Legend.of_values([*legend.values, value]).dtype)
+    out[unknown] = value
+    same = value == encoding.ignore and encoding.form == "values"
+    return out, "" if same else f"{count} pixels where nothing is known have the value {value} (--ignore {value})"
+
+
+def _object_ids(labels: Labels) -> npt.NDArray[Any]:
+    """Ids from 1: those of objects, or of the connected components of each class."""
+    from skimage.measure import label
+
+    if labels.kind == "instances":
+        return labels.array
+    if labels.kind == "multilabel":
+        raise InputError("structures may overlap, so that one image of ids cannot hold them",
+                         fix="--to masks writes one a structure")
+    return np.asarray(label(_class_ids(labels), background=0))
+
+
+def _class_ids(labels: Labels) -> npt.NDArray[Any]:
+    """Positions in the legend."""
+    if labels.kind == "soft":
+        return np.asarray(labels.array[0] >= 0.5, np.uint8)
+    if labels.kind == "instances":
+        table = np.zeros(int(labels.array.max(initial=0)) + 1, np.uint8)
+        table[1:] = 1
+        for number, position in (labels.classes or {}).items():
+            table[number] = position
+        return np.asarray(table[labels.array])
+    return labels.array
