@@ -221,7 +221,8 @@ class TestUnknown:
         done = api.convert(tmp_path / "in", tmp_path / "out", "masks", {"ignore": ignore})
         assert np.array_equal(tifffile.imread(done.files[0]), mask)
         assert done.notes == ()
-        assert any("nothing is known" in n for n in api.convert(tmp_path / "in", tmp_path / "o", "geojson", {"ignore": ignore}).notes)
+        drawn = api.convert(tmp_path / "in", tmp_path / "drawn", "geojson", {"ignore": ignore})
+        assert any("nothing is known" in n for n in drawn.notes)
 
     def test_crowds_in_masks(self, tmp_path):
         write_coco(tmp_path / "in" / "x.json", ["a.png"], crowd=True)
@@ -264,7 +265,7 @@ class TestPlanes:
         ids = tifffile.imread(stack / "labels" / "v.tif")
         told = {"kind": "instances", "z": "each"}
         for source in (stack, stack / "labels"):
-            done = api.convert(source, tmp_path / source.name, "labels", told)
+            done = api.convert(source, tmp_path / f"out {source.name}", "labels", told)
             assert [f.name for f in done.files] == [f"v_z{z:03d}.tif" for z in range(4)]
             for z, file in enumerate(done.files):
                 assert np.array_equal(tifffile.imread(file), ids[z])

@@ -190,7 +190,7 @@ class TestWays:
 
 class TestTexts:
     @pytest.mark.parametrize(("name", "content", "listed"), [
-        ("LICENSE", b"MIT License\n", False), ("README", "Züge\n".encode(), False), ("Makefile", b"all:\n\tmake\n", False),
+        ("LICENSE", b"MIT", False), ("README", "Züge\n".encode(), False), ("Makefile", b"all:\n\tmake\n", False),
         ("sub/NOTICE", b"of the authors", False), ("IM000001", b"\0" * 128 + b"DICM", True), ("scan", b"\x93NUMPY\x01\0", True),
         ("empty", b"", True), ("text.foo", b"some text\n", True)])
     def test_without_a_suffix_are_bystanders(self, tmp_path, name, content, listed):

@@ -17,6 +17,7 @@ from biomask.io.files import write_picture
 from biomask.prediction import folder as record_module
 from biomask.progress import Silent
 from biomask.recipe import DataSettings
+from biomask.reports.write import evaluation_examples
 from biomask.stored import Selection
 
 TINY = ("network.options.width=2", "network.options.depth=1", "training.batch=2")
@@ -183,49 +184,53 @@ def test_the_report_of_images_read_as_in_training(tmp_path, make_dataset, channe
     assert page.count("<img") >= 3
 
 
-class TestChannelNames:
-    NAMES = ("DAPI", "GFP")
+NAMES = ("DAPI", "GFP")
 
+
+@pytest.fixture(scope="module")
+def named_model(tmp_path_factory) -> Path:
+    """A model of two channels with names."""
+    data = tmp_path_factory.mktemp("named") / "data"
+    TestChannelNames.write(data / "images", NAMES, (0, 1))
+    (data / "masks").mkdir()
+    for i in range(3):
+        tifffile.imwrite(data / "masks" / f"im {i}.tif", np.where(volume(10 * i)[0] > 120, 255, 0).astype(np.uint8))
+    return train(data, data.parent / "model")
+
+
+class TestChannelNames:
     @staticmethod
     def write(folder: Path, names: tuple[str, ...], order: tuple[int, ...], count: int = 3) -> Path:
         """Images of channels called so, the k-th of which has the values of the training's order[k]-th."""
         folder.mkdir(parents=True, exist_ok=True)
         for i in range(count):
             array = np.stack([volume(10 * i + k)[0] // (1 + k) for k in order])
-            tifffile.imwrite(folder / f"im {i}.ome.tif", array, ome=True, metadata={"axes": "CYX", "Channel": {"Name": list(names)}})
+            tifffile.imwrite(folder / f"im {i}.ome.tif", array, ome=True,
+                             metadata={"axes": "CYX", "Channel": {"Name": list(names)}})
         return folder
 
-    @pytest.fixture(scope="class")
-    def model(self, tmp_path_factory) -> Path:
-        data = tmp_path_factory.mktemp("named") / "data"
-        self.write(data / "images", self.NAMES, (0, 1))
-        (data / "masks").mkdir()
-        for i in range(3):
-            tifffile.imwrite(data / "masks" / f"im {i}.tif", np.where(volume(10 * i)[0] > 120, 255, 0).astype(np.uint8))
-        return train(data, data.parent / "model")
-
-    def test_another_order_is_mended_and_said(self, tmp_path, model):
-        assert load_model(model).header.channel_names == self.NAMES
-        straight = self.write(tmp_path / "a", self.NAMES, (0, 1))
-        turned = self.write(tmp_path / "b", ("x", "gfp", "Dapi"), (0, 1, 0))
+    def test_another_order_is_mended_and_said(self, tmp_path, named_model):
+        assert load_model(named_model).header.channel_names == NAMES
+        straight = self.write(tmp_path / "a", NAMES, (0, 1))
+        turned = self.write(tmp_path / "b", ("x", "gfp", "Dapi"), (1, 1, 0))
         heard = Heard()
         for folder, out in ((straight, "out a"), (turned, "out b")):
-            api.predict(model, folder, tmp_path / out, api.PredictOptions(device="cpu"), progress=heard)
+            api.predict(named_model, folder, tmp_path / out, api.PredictOptions(device="cpu"), progress=heard)
             assert sum("picked by name" in line for line in heard.said) == (folder == turned)
         masks = [read_label_values(tmp_path / out / "masks" / "im 0.tif").array for out in ("out a", "out b")]
         assert np.array_equal(*masks)
         assert (tmp_path / "out b" / "report.html").is_file()
 
-    def test_a_missing_name_is_an_error_but_told_numbers_are_not(self, tmp_path, model):
+    def test_a_missing_name_is_an_error_but_told_numbers_are_not(self, tmp_path, named_model):
         folder = self.write(tmp_path / "a", ("DAPI", "Cy5"), (0, 1), 1)
         with pytest.raises(ManyErrors, match=r"(?s)no channel GFP.*1 Cy5.*--channels"):
-            predict(model, folder, tmp_path / "out")
-        assert predict(model, folder, tmp_path / "out", selection=Selection(channels=("0", "1")))["images"]
+            predict(named_model, folder, tmp_path / "out")
+        assert predict(named_model, folder, tmp_path / "out", selection=Selection(channels=("0", "1")))["images"]
 
-    def test_images_without_names_are_taken_as_they_are(self, tmp_path, model):
+    def test_images_without_names_are_taken_as_they_are(self, tmp_path, named_model):
         (tmp_path / "a").mkdir()
         tifffile.imwrite(tmp_path / "a" / "im.tif", np.stack([volume(0)[0], volume(1)[0]]), metadata={"axes": "CYX"})
-        assert predict(model, tmp_path / "a", tmp_path / "out")["images"]["im"]["channels"] is None
+        assert predict(named_model, tmp_path / "a", tmp_path / "out")["images"]["im"]["channels"] is None
 
 
 class TestEvaluated:
@@ -251,13 +256,18 @@ class TestEvaluated:
         done = run_cli("evaluate", out, data / truth, "--z", "each", "--report", out.parent / "r.html", "--json", "-")
         assert done.returncode == 0, done.stderr
         assert json.loads(done.stdout)["n_images"] == 10
-        assert "<img" in (out.parent / "r.html").read_text(encoding="utf-8")
+        assert (out.parent / "r.html").is_file()
+        assert {e.name for e in evaluation_examples(found)} <= {i["name"] for i in found.scores["per_image"]}
+        assert evaluation_examples(found)
 
-    def test_masks_elsewhere(self, planes):
+    def test_masks_elsewhere(self, planes, run_cli):
         out, data = planes
         (data / "masks").rename(data.parent / "second")
         found = judge(out, data / "images", settings=DataSettings(z="each"), masks=data.parent / "second")
         assert found.scores["n_images"] == 10
+        done = run_cli("evaluate", out, data / "images", "--masks", data.parent / "second", "--z", "each", "--json", "-")
+        assert done.returncode == 0, done.stderr
+        assert json.loads(done.stdout)["mean"] == found.scores["mean"]
 
     @pytest.mark.parametrize(("unlabelled", "count"), [(None, 10), ("background", 10), ("ignore", 9)])
     def test_planes_without_labels(self, planes, unlabelled, count):

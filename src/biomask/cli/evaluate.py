@@ -51,10 +51,13 @@ def evaluate(
     check_json(json)
     settings = api.data_settings({**label_settings(labels, ignore, legend, values, mask_scale, unlabelled),
                                   **selection_settings(axes, None, z, time)})
-    judged = judge(predictions, truth, settings=settings, seed=seed, progress=ConsoleProgress(), masks=masks)
-    if report is not None:
-        write_evaluation_report(report, judged)
-    evaluation = judged.scores
+    if masks is None:
+        evaluation = api.evaluate(predictions, truth, settings=settings, report=report, seed=seed, progress=ConsoleProgress())
+    else:
+        judged = judge(predictions, truth, settings=settings, seed=seed, progress=ConsoleProgress(), masks=masks)
+        evaluation = judged.scores
+        if report is not None:
+            write_evaluation_report(report, judged)
     if not write_json(evaluation, json):
         print_scores(evaluation)
     return 0

@@ -33,6 +33,8 @@ from biomask.data.split_table import apply_split_table
 from biomask.errors import MissingPathError, PairingError
 from biomask.io import READERS, list_images
 from biomask.io.annotations import sniff
+from biomask.io.listing import yolo_labels
+from biomask.io.unread import YOLO_WAY
 from biomask.stored import Plane
 
 #: Folders within folders that are searched for a data set.
@@ -77,7 +79,9 @@ def _left_aside(layout: Layout, folder: Path) -> list[str]:
     tops = [p.relative_to(folder).parts for p in rest]
     places = Counter(f"{parts[0]}/" if len(parts) > 1 else "this folder" for parts in tops)
     shown = ", ".join(f"{n} in {place}" for place, n in places.most_common(6))
-    return [f"{len(rest)} image files are not used: {shown}" + (" …" if len(places) > 6 else "")] if rest else []
+    notes = [f"{len(rest)} image files are not used: {shown}" + (" …" if len(places) > 6 else "")] if rest else []
+    yolo = yolo_labels(folder) if len(layout.labelled) < len(layout.pairs) else []
+    return notes + ([f"{len(yolo)} text files hold labels of YOLO, which are not read: {YOLO_WAY}"] if yolo else [])
 
 
 def _alike_folders(folder: Path) -> PairingError | None:

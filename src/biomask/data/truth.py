@@ -17,7 +17,7 @@ from biomask.data.pairing import Pair, Truth
 from biomask.errors import BiomaskError, LabelsError, ManyErrors
 from biomask.io.files import open_stored, read_labels_raw, suffix_of
 from biomask.shapes import Annotations, object_ids, on_plane
-from biomask.stored import Plane, Selection
+from biomask.stored import Plane, Selection, resolve_axes
 
 if TYPE_CHECKING:
     from biomask.recipe import DataSettings
@@ -88,10 +88,19 @@ def _one(pair: Pair, size: tuple[int, ...], settings: DataSettings) -> Raw:
     if truth is None:
         raise LabelsError("has no labels", where=pair.image)
     if truth.form in ("shapes", "coco"):
-        found = read_coco_entry(truth.files[0], truth.entry) if truth.form == "coco" else read_annotations(truth.files[0])
+        found = (read_coco_entry(truth.files[0], truth.entry) if truth.form == "coco"
+                 else read_annotations(truth.files[0], image_axes(pair, settings)))
         return _drawn(found, size, truth.where, _plane(pair, settings), settings.mask_scale)
     raw = _objects(truth, selection) if truth.form == "objects" else _in_place(truth.files[0], pair, selection)
     return fitted(raw, size, settings.mask_scale, truth.where)
+
+
+def image_axes(pair: Pair, settings: DataSettings) -> str | None:
+    """The axes of a pair's image file, such as "TYX"; None where they cannot be read or stay open."""
+    try:
+        return resolve_axes(open_stored(pair.image), settings.selection).axes
+    except BiomaskError:
+        return None
 
 
 def _in_place(path: Path, pair: Pair, selection: Selection) -> Raw:

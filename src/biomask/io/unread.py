@@ -131,12 +131,12 @@ def is_text_file(path: Path) -> bool:
     """Whether a file begins with text; False where it cannot be read."""
     try:
         with path.open("rb") as file:
-            return _is_text(file.read(512))
+            return _is_text(file.read(512), least=1)
     except OSError:
         return False
 
 
-def _is_text(start: bytes) -> bool:
+def _is_text(start: bytes, least: int = 4) -> bool:
     """Whether the bytes are printable UTF-8, a few at least, and no PDF."""
     try:
         text = start.decode("utf-8")
@@ -144,7 +144,7 @@ def _is_text(start: bytes) -> bool:
         if error.start < len(start) - 3:  # more than a letter that is cut
             return False
         text = start[: error.start].decode("utf-8")
-    return len(text) > 3 and all(c.isprintable() or c in "\t\n\r\f\ufeff" for c in text) and not text.startswith("%PDF")
+    return len(text) >= least and all(c.isprintable() or c in "\t\n\r\f\ufeff" for c in text) and not text.startswith("%PDF")
 
 
 def unopened(path: Path, error: OSError) -> ReadError:

@@ -49,7 +49,8 @@ def draw_outlines(image: Image, ids: npt.NDArray[Any], legend: Legend) -> npt.ND
         grey = shown[:, rows].astype(np.float64)
         np.clip(grey, low, high, out=grey)
         grey -= low
-        grey *= 255 / (high - low)
+        grey /= high - low  # of values near 0 their inverse is infinite
+        grey *= 255
         out[:, rows] = np.nan_to_num(grey, copy=False, nan=0.0).astype(np.uint8)
         edge = _inner_edge(ids, top, min(top + STRIP, ids.shape[0]))
         out[:, rows][:, edge] = colours[ids[rows][edge]].T
