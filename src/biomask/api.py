@@ -176,13 +176,14 @@ def _check_report(report: Path, data: Path) -> None:
     require_writable(report.parent)
 
 
-def evaluate(predictions: str | Path, truth: str | Path, *, settings: DataSettings | None = None,
+def evaluate(predictions: str | Path, truth: str | Path, *, settings: DataSettings | None = None, masks: str | Path | None = None,
              report: str | Path | None = None, seed: int = 0, progress: Progress | None = None) -> dict[str, Any]:
     """Scores of predicted masks against true ones as a JSON-ready dict; see `biomask.evaluation.evaluate.judge`.
 
-    settings: how the truth is read, as in training. report: also write an HTML report to this file.
+    settings: how the truth is read, as in training. masks: where the labels are in it, as in training. report: also write
+    an HTML report to this file.
     """
-    judged = judge(predictions, truth, settings=settings, seed=seed, progress=progress)
+    judged = judge(predictions, truth, settings=settings, seed=seed, progress=progress, masks=masks)
     if report is not None:
         from biomask.reports.write import write_evaluation_report
 

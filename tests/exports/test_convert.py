@@ -92,6 +92,18 @@ def test_classes_keep_their_names(tmp_path, via):
         assert np.array_equal(back == names[name], mask == value)
 
 
+def test_names_of_predicted_classes_are_kept(tmp_path, tiny_model, tiny_data):
+    api.predict(tiny_model, tiny_data / "images", tmp_path / "out", api.PredictOptions(device="cpu"))
+    record = json.loads((tmp_path / "out" / "run.json").read_text(encoding="utf-8"))
+    record["legend"][1] |= {"name": "cell", "colour": [1, 2, 3]}
+    (tmp_path / "out" / "run.json").write_text(json.dumps(record), encoding="utf-8")
+    write_picture(tmp_path / "out" / "masks" / "im_00.png", np.pad(np.full((9, 9), 255, np.uint8), 5))
+    (tmp_path / "out" / "masks" / "im_00.tif").unlink()
+    api.convert(tmp_path / "out", tmp_path / "shapes", "geojson")
+    feature = json.loads((tmp_path / "shapes" / "im_00.geojson").read_text(encoding="utf-8"))["features"][0]
+    assert feature["properties"]["classification"]["name"] == "cell"
+
+
 def test_colours_become_values_and_keep_their_colours(tmp_path):
     colours = np.asarray([[0, 0, 0], [255, 0, 0], [0, 0, 255]], np.uint8)
     ids = np.zeros((30, 30), int)

@@ -303,3 +303,11 @@ class TestEvaluated:
             mask = read_label_values(path).array[0]
             write_picture(path, np.moveaxis(colours[np.where(mask == 255, 0, mask)], -1, 0).copy())
         assert judge(tmp_path / "out", data).scores["ignore"] is None
+
+
+def test_labels_beside_the_images_are_no_images(tmp_path, tiny_model):
+    for i in range(3):
+        tifffile.imwrite(tmp_path / f"x {i}.tif", volume(i)[0])
+        tifffile.imwrite(tmp_path / f"x {i}_mask.tif", np.where(volume(i)[0] > 99, 255, 0).astype(np.uint8))
+    record = predict(tiny_model, tmp_path, tmp_path.parent / f"{tmp_path.name} out")
+    assert set(record["images"]) == {"x 0", "x 1", "x 2"}

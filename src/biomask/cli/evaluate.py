@@ -45,19 +45,12 @@ def evaluate(
 ) -> int:
     """Compare predicted masks with true ones: Dice, IoU, pixel error."""
     from biomask import api
-    from biomask.evaluation.evaluate import judge
-    from biomask.reports.write import write_evaluation_report
 
     check_json(json)
     settings = api.data_settings({**label_settings(labels, ignore, legend, values, mask_scale, unlabelled),
                                   **selection_settings(axes, None, z, time)})
-    if masks is None:
-        evaluation = api.evaluate(predictions, truth, settings=settings, report=report, seed=seed, progress=ConsoleProgress())
-    else:
-        judged = judge(predictions, truth, settings=settings, seed=seed, progress=ConsoleProgress(), masks=masks)
-        evaluation = judged.scores
-        if report is not None:
-            write_evaluation_report(report, judged)
+    evaluation = api.evaluate(predictions, truth, settings=settings, masks=masks, report=report, seed=seed,
+                              progress=ConsoleProgress())
     if not write_json(evaluation, json):
         print_scores(evaluation)
     return 0

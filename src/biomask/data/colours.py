@@ -22,6 +22,9 @@ ALIKE = 6
 #: at most of what it puts between them.
 AREA = 0.1
 
+#: The same of values of a blurred or compressed mask, around which there is more noise in small objects.
+BLURRED_AREA = 0.04
+
 #: Share that lines of one colour have of the pixels nearest to it; mixtures have up to 0.25.
 PURE = 0.4
 
@@ -58,8 +61,10 @@ def nearest_colours(colours: npt.NDArray[np.uint8],
             distance.min(axis=1)[flat].reshape(packed.shape))
 
 
-def usual_values(pixels: Mapping[int, int]) -> list[int]:
+def usual_values(pixels: Mapping[int, int], flat: Mapping[int, int] | None = None) -> list[int]:
     """The values that a blurred or compressed mask was made of: the peaks of its histogram.
+
+    flat: as in `LabelFacts`: peaks around which hardly any pixel lies amid its like are edges.
 
     >>> usual_values({0: 9000, 1: 300, 2: 40, 128: 20, 253: 30, 254: 200, 255: 5000})
     [0, 255]
@@ -73,7 +78,11 @@ def usual_values(pixels: Mapping[int, int]) -> list[int]:
             break
         if all(abs(value - p) > reach for p in peaks):
             peaks.append(value)
-    return sorted(peaks)
+
+    def around(peak: int, counts: Mapping[int, int]) -> int:
+        return sum(n for v, n in counts.items() if abs(v - peak) <= reach)
+
+    return sorted(p for p in peaks if not flat or around(p, flat) >= BLURRED_AREA * around(p, pixels))
 
 
 def reach_of(pixels: Mapping[int, int]) -> int:

@@ -426,7 +426,7 @@ def _kind_of_values(facts: Sequence[LabelFacts], form: str, known: Mapping[int, 
     per_image = [frozenset(f.counts) - {0, settings.ignore} for f in facts]
     pieces = sum(f.pieces for f, v in zip(facts, per_image, strict=True) if v)
     flat = total_of(f.flat for f in facts)
-    return infer_kind(known, per_image, sum(len(v) for v in per_image) / max(1, pieces), flat if flat else known)
+    return infer_kind(known, per_image, sum(len(v) for v in per_image) / max(1, pieces), flat)
 
 
 def are_averages(facts: Sequence[LabelFacts], known: Mapping[int, int]) -> bool:
@@ -459,13 +459,13 @@ def infer_kind(pixels: Mapping[int, int], per_image: Sequence[frozenset[int]], s
         return "instances", f"{len(values)} values up to {values[-1]}, {where}each of them one piece"
     if len(values) > MOST_CLASSES:
         raise LabelsError(f"{len(values)} values, each in about {1 / single:.0f} pieces: a grey image rather than a mask?",
-                          fix=_advice_of_greys(pixels if flat is None else flat))
+                          fix=_advice_of_greys(pixels, flat))
     shown = sorted(pixels) if len(pixels) <= 12 else f"{len(values)} besides 0"
     return "classes", f"the values are {shown}" + (", in several pieces each" if differ else "")
 
 
-def _advice_of_greys(pixels: Mapping[int, int]) -> str:
-    peaks = usual_values(pixels)
+def _advice_of_greys(pixels: Mapping[int, int], flat: Mapping[int, int] | None) -> str:
+    peaks = usual_values(pixels, flat)
     shown = ",".join(map(str, peaks))
     known = f"; to take each for the nearest of its usual values, say --values {shown}" if 2 <= len(peaks) <= 8 else ""
     return f"save masks without compression losses or smoothing{known}; if they are classes, say --labels classes"

@@ -7,6 +7,7 @@ import re
 import unicodedata
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
+from functools import lru_cache
 from pathlib import PurePosixPath
 
 #: What people add to names of label files and of image files.
@@ -43,15 +44,21 @@ def says_mask(stem: str) -> bool:
     return _strip(name, MASK_WORDS) != name
 
 
-def _strip(name: str, words: Sequence[str]) -> str:
+def _strip(name: str, words: tuple[str, ...]) -> str:
     """Without one word, and what separates it; at an end first. A word stands alone, or beside a digit."""
-    either = "|".join(map(re.escape, words))
-    for pattern in (rf"(.+?){_SEPARATOR}(?:{either})", rf"(?:{either}){_SEPARATOR}(.+)", rf"(?:{either})(\d.*)",
-                    rf"(.*\d)(?:{either})", rf"(.+?){_SEPARATOR}(?:{either})({_SEPARATOR}.+)"):
-        found = re.fullmatch(pattern, name)
+    for pattern in _patterns(words):
+        found = pattern.fullmatch(name)
         if found:
             return "".join(found.groups())
     return name
+
+
+@lru_cache(maxsize=4)
+def _patterns(words: tuple[str, ...]) -> tuple[re.Pattern[str], ...]:
+    either = "|".join(map(re.escape, words))
+    return tuple(re.compile(p) for p in (
+        rf"(.+?){_SEPARATOR}(?:{either})", rf"(?:{either}){_SEPARATOR}(.+)", rf"(?:{either})(\d.*)", rf"(.*\d)(?:{either})",
+        rf"(.+?){_SEPARATOR}(?:{either})({_SEPARATOR}.+)"))
 
 
 def match(images: Sequence[str], labels: Sequence[str], *, anywhere: bool = False) -> tuple[dict[str, str], str]:

@@ -284,7 +284,7 @@ def _is_blurred(facts: LabelFacts, ignore: int | None) -> bool:
         return True
     if len(counts) <= BLURRED:
         return False
-    peaks = usual_values({v: n for v, n in facts.flat.items() if v in counts})
+    peaks = usual_values(counts, facts.flat)
     reach = reach_of(counts)
     at_peaks = sum(n for v, n in counts.items() if any(abs(v - p) <= reach for p in peaks))
     return 2 <= len(peaks) <= BLURRED and at_peaks >= USUAL_SHARE * sum(counts.values())
@@ -298,12 +298,23 @@ def _is_rounded(counts: Mapping[int, int]) -> bool:
     return len(peaks) >= 2 and far and all(near) and len(counts) == len(peaks) + sum(map(len, near))
 
 
+def blurred_error(facts: LabelFacts, settings: DataSettings, where: Path) -> LabelsError | None:
+    """The error for a mask that is smoothed or compressed; None for others, and where the user said what is meant."""
+    told = settings.values is not None or settings.kind is not None
+    if told or are_averages([facts], facts.counts) or not _is_blurred(facts, settings.ignore):
+        return None
+    peaks = ",".join(map(str, usual_values(facts.counts, facts.flat)))
+    return LabelsError(f"{facts.distinct} values, most pixels at {peaks}: a smoothed, resized or JPEG-compressed mask", where=where,
+                       fix=f"save it without compression losses or smoothing, or say --values {peaks}: each value then stands "
+                           "for the nearest of these")
+
+
 def _blurred_errors(blurred: Sequence[Inspected], labelled: Sequence[Inspected]) -> list[BiomaskError]:
     """One error a mask, or one for all where it is most of them."""
     if not blurred:
         return []
-    total = total_of(f.flat or f.counts for i in blurred for f in i.labels)
-    peaks = ",".join(map(str, usual_values(total)))
+    several = [f for i in blurred for f in i.labels]
+    peaks = ",".join(map(str, usual_values(total_of(f.counts for f in several), total_of(f.flat for f in several))))
     fix = (f"save it without compression losses or smoothing, or say --values {peaks}: each value then stands for the nearest "
            "of these")
     if len(blurred) > len(labelled) / 2:

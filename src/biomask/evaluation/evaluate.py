@@ -17,10 +17,10 @@ from biomask.data.facts import LabelFacts
 from biomask.data.layouts import find_layout, paired
 from biomask.data.limits import MOST_CLASSES
 from biomask.data.naming import match
-from biomask.data.pairing import MASK_FOLDERS, Layout, Pair, index, label_files, truth_of, unread_error, where_of
+from biomask.data.pairing import MASK_FOLDERS, Layout, Pair, index, label_files, part_of, truth_of, unread_error, where_of
 from biomask.data.survey import label_facts
 from biomask.data.truth import read_truth
-from biomask.data.understand import some, split_planes
+from biomask.data.understand import blurred_error, some, split_planes, structures_of
 from biomask.errors import BiomaskError, LabelsError, ManyErrors, MissingPathError, PairingError, UsageError
 from biomask.evaluation.bootstrap import interval
 from biomask.io import list_images, read_label_values
@@ -51,8 +51,8 @@ class Case:
 
 
 def find_cases(predictions: str | Path, truth: str | Path, settings: DataSettings | None = None,
-               masks: str | Path | None = None) -> tuple[list[Case], list[str]]:
-    """(cases, names predicted without a truth). Raises PairingError where a truth has no prediction.
+               masks: str | Path | None = None) -> tuple[list[Case], list[str], list[str]]:
+    """(cases, names predicted without a truth, what was left out). Raises PairingError where a truth has no prediction.
 
     predictions: a folder that `predict` wrote, or masks. truth: labels in any form that training takes, or a data folder
     that holds them; or two files. settings: whether each plane or time point is an image, and what images without labels
@@ -63,16 +63,20 @@ def find_cases(predictions: str | Path, truth: str | Path, settings: DataSetting
         if not path.exists():
             raise MissingPathError("no such file or folder", where=path)
     if predictions.is_file() and truth.is_file():
-        return [Case(predictions.stem, predictions, Pair(predictions.stem, predictions, truth_of(truth)))], []
+        return [Case(predictions.stem, predictions, Pair(predictions.stem, predictions, truth_of(truth)))], [], []
     predictions = predictions / "masks" if (predictions / "masks").is_dir() else predictions
     made = index(predictions)
-    layout = truth_layout(predictions, truth, settings, masks)
+    layout, notes = _predicted_parts(truth_layout(predictions, truth, settings, masks), list(made))
     if layout.problems:
         raise layout.problems[0]
     bare = layout.unlabelled if settings.unlabelled == "background" else ()
     pairs = {p.name: p for p in (*layout.labelled, *bare)}
     if not pairs:
         raise PairingError("holds no masks", where=truth, fix="give the folder with the true masks")
+    structures = structures_of(list(pairs.values()))
+    if structures:
+        raise LabelsError(f"holds a mask a structure: {', '.join(structures)}; several together are not evaluated yet", where=truth,
+                          fix=f"evaluate one of them: --masks {structures[0]}")
     partners, _ = match(list(pairs), list(made))
     missing = [name for name in pairs if name not in partners]
     if missing:
@@ -83,7 +87,8 @@ def find_cases(predictions: str | Path, truth: str | Path, settings: DataSetting
     if any(p.truth is not None and made[partners[n]] in p.truth.files for n, p in pairs.items()):
         raise UsageError(f"predictions and truth are the same folder, {truth}", fix="give the folder that predict wrote first")
     taken = set(partners.values())
-    return [Case(name, made[partners[name]], pair) for name, pair in pairs.items()], [name for name in made if name not in taken]
+    cases = [Case(name, made[partners[name]], pair) for name, pair in pairs.items()]
+    return cases, [name for name in made if name not in taken], notes
 
 
 def truth_layout(predictions: Path, truth: Path, settings: DataSettings, masks: str | Path | None = None) -> Layout:
@@ -92,14 +97,14 @@ def truth_layout(predictions: Path, truth: Path, settings: DataSettings, masks: 
     Raises ManyErrors listing files whose planes cannot be told.
     """
     if masks is not None:
-        return _in_planes(_in_parts(find_layout(truth, masks)), settings)
+        return _in_planes(find_layout(truth, masks), settings)
     unread = tuple(unread_error(truth))
     if not list_images(truth) and not list_annotations(truth) and not unread:
         raise PairingError("holds no masks", where=truth, fix="give the folder with the true masks")
     if list_images(truth):
         layout = find_layout(truth)
         if layout.labelled:
-            return _in_planes(_in_parts(layout), settings)
+            return _in_planes(layout, settings)
     folder = next((p for p in sorted(truth.iterdir()) if p.is_dir() and p.name.casefold() in MASK_FOLDERS), truth)
     files = label_files(folder)
     # Each mask stands for its image, so that one without a prediction is missed; else folders of objects, or structures.
@@ -120,12 +125,22 @@ def _in_planes(layout: Layout, settings: DataSettings) -> Layout:
     return split
 
 
-def _in_parts(layout: Layout) -> Layout:
-    """Names without the folder of their part, where all are in one and that keeps them apart."""
-    short = [PurePosixPath(*PurePosixPath(p.name).parts[1:]).as_posix() for p in layout.pairs]
-    if any(p.part is None or "/" not in p.name for p in layout.pairs) or len(set(short)) < len(layout.pairs):
-        return layout
-    return replace(layout, pairs=tuple(replace(p, name=n) for p, n in zip(layout.pairs, short, strict=True)))
+def _predicted_parts(layout: Layout, made: Sequence[str]) -> tuple[Layout, list[str]]:
+    """(the parts of which anything was predicted, a line for the others); names are without the folder of the part."""
+    parts = {part: [p for p in layout.pairs if p.part == part] for part in dict.fromkeys(p.part for p in layout.labelled)}
+    short = {part: [replace(p, name=_below_part(p)) for p in pairs] for part, pairs in parts.items()}
+    done = [part for part, pairs in short.items() if match([p.name for p in pairs], made)[0]] or list(parts)
+    pairs = [p for part in done for p in short[part]]
+    if len({p.name for p in pairs}) < len(pairs):  # several parts have an image of one name
+        pairs = [p for part in done for p in parts[part]]
+    left = [part or "without a name" for part in parts if part not in done]
+    notes = [f"nothing of the part {' and '.join(left)} was predicted: it is left out"] if left else []
+    return replace(layout, pairs=tuple(pairs)), notes
+
+
+def _below_part(pair: Pair) -> str:
+    first, *rest = PurePosixPath(pair.name).parts
+    return "/".join(rest) if rest and pair.part is not None and part_of(first) == pair.part else pair.name
 
 
 @dataclass(frozen=True)
@@ -158,7 +173,9 @@ def judge(predictions: str | Path, truth: str | Path, *, settings: DataSettings 
     ManyErrors listing every bad pair.
     """
     progress, settings = progress or Silent(), settings or DataSettings()
-    cases, extra = find_cases(predictions, truth, settings, masks)
+    cases, extra, notes = find_cases(predictions, truth, settings, masks)
+    for note in notes:
+        progress.warn(note)
     if extra:
         progress.warn(f"{len(extra)} predictions have no truth and are left out: {', '.join(extra[:5])}"
                       + (" …" if len(extra) > 5 else ""))
@@ -274,6 +291,8 @@ def _encoding(cases: Sequence[Case], settings: DataSettings, recorded: Legend | 
             try:
                 raws = read_truth(case.pair, size or (1, 1), settings)
                 found += [label_facts(raws[0], ignore, where_of(case.pair))] if case.pair.truth is not None else []
+                blurred = blurred_error(found[-1], settings, where_of(case.pair)) if case.pair.truth is not None else None
+                errors += [blurred] if blurred is not None else []
             except BiomaskError as error:
                 # Without its prediction, a size that differs is no news.
                 errors += [error] if size is not None or not isinstance(error, LabelsError) else []
@@ -297,7 +316,7 @@ def _encoding(cases: Sequence[Case], settings: DataSettings, recorded: Legend | 
 
 def encoding_of(found: Sequence[LabelFacts], settings: DataSettings, recorded: Legend | None) -> Encoding:
     """What the truth means. What `predict` recorded comes first: its values, colours and names are classes."""
-    form = found[0].form
+    form = usual_form(found)
     values = {v for f in found for v in f.counts} - {settings.ignore}
     strange = values - set(recorded.values if recorded is not None else ())
     if form == "values" and settings.values is None and len(strange) > MOST_CLASSES:
@@ -311,6 +330,10 @@ def encoding_of(found: Sequence[LabelFacts], settings: DataSettings, recorded: L
         return replace(encoding, colours=tuple(e.colour for e in entries), legend=Legend(tuple(entries)))
     if recorded is not None and form == "objects":
         shown = tuple(e.name for e in list(recorded)[1:])
+        strangers = sorted({c for f in found for c in f.classes.values()} - set(shown))
+        if len(shown) > 1 and (strangers or any(len(f.classes) < f.objects for f in found)):
+            what = f"are of {', '.join(strangers[:8])}" if strangers else "have no class"
+            raise LabelsError(f"outlines {what}, the predictions of {', '.join(shown)}", fix="give both sides the same class names")
         return Encoding("classes", "objects, by the names of their classes", recorded, "objects", names=shown)
     if form == "values" and settings.kind is None and recorded is not None and values <= set(recorded.values):
         settings = settings.model_copy(update={"kind": "classes"})

@@ -77,6 +77,10 @@ def convert(source: str | Path, out: str | Path, to: str, settings: DataSettings
     if to not in FORMATS:
         raise UsageError(f"--to {to} is not known", fix=f"one of {', '.join(FORMATS)}")
     settings, progress, out = settings or DataSettings(), progress or Silent(), Path(out)
+    recorded = _recorded(Path(source))
+    if recorded is not None:
+        source = Path(source) / "masks" if (Path(source) / "run.json").is_file() else source
+        settings = settings.model_copy(update={"kind": settings.kind or "classes"})
     layout = _in_planes(_layout(Path(source), images), settings)
     if layout.problems:
         raise layout.problems[0] if len(layout.problems) == 1 else ManyErrors("the labels cannot all be used:", layout.problems)
@@ -86,7 +90,27 @@ def convert(source: str | Path, out: str | Path, to: str, settings: DataSettings
     targets = _targets(pairs, out, to)
     _check_targets(targets, Path(source), overwrite)
     encoding = _encoding(pairs, settings, to, progress)
+    if encoding is not None and recorded is not None and settings.legend is None:
+        encoding = replace(encoding, legend=_as_recorded(encoding.legend, recorded))
     return _convert_all(layout, targets, out, to, settings, encoding, progress)
+
+
+def _recorded(source: Path) -> Legend | None:
+    """The legend of a folder that `predict` wrote, or `convert --to masks`; None elsewhere."""
+    try:
+        if (source / "run.json").is_file() and (source / "masks").is_dir():
+            return Legend.from_json(json.loads((source / "run.json").read_text(encoding="utf-8"))["legend"])
+        if (source / "legend.json").is_file():
+            return Legend.from_json(json.loads((source / "legend.json").read_text(encoding="utf-8")))
+    except (OSError, ValueError, KeyError, TypeError, BiomaskError):
+        pass
+    return None
+
+
+def _as_recorded(legend: Legend, recorded: Legend) -> Legend:
+    """Names and colours by value, as they were recorded."""
+    known = {e.value: e for e in recorded}
+    return Legend(tuple(known.get(e.value, e) for e in legend))
 
 
 def _layout(source: Path, images: str | Path | None) -> Layout:

@@ -10,6 +10,7 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from biomask.data.layouts import find_layout
 from biomask.data.pairing import IMAGE_FOLDERS, MASK_FOLDERS
 from biomask.data.survey import file_hash
 from biomask.errors import BiomaskError, InputError, PairingError, UsageError
@@ -68,8 +69,14 @@ def plan_jobs(images: Path, out: Path, selection: Selection, *, probabilities: b
         progress.warn(f"{len(unread)} file(s) of a format that is not read are left out: "
                       + ", ".join(str(p.relative_to(root)) for p in unread[:10]) + (" …" if len(unread) > 10 else "")
                       + f". To read them: {way_for(unread[0])}")
+    labels = _labels_among(images)
+    if labels:
+        progress.say(f"{len(labels)} files are labels of the others and left out: "
+                     + ", ".join(str(p.relative_to(root)) for p in sorted(labels)[:5]) + (" …" if len(labels) > 5 else ""))
     jobs: dict[str, Job] = {}
     for path in sources:
+        if path in labels:
+            continue
         if ours & set(path.resolve().parents):
             continue  # results of an earlier run inside the input folder are no inputs
         stem = relative_stem(path, root)
@@ -82,6 +89,20 @@ def plan_jobs(images: Path, out: Path, selection: Selection, *, probabilities: b
         way = way_for(unread[0]) if unread else f"formats: {', '.join(READERS)}"
         raise InputError("holds no images of a format that is read", where=images, fix=way)
     return _split(list(jobs.values()), out, selection, probabilities)
+
+
+def _labels_among(images: Path) -> set[Path]:
+    """Files below a folder that are labels of others there, as training would take them; not those of the very same name."""
+    if not images.is_dir():
+        return set()
+    try:
+        layout = find_layout(images)
+    except BiomaskError:
+        return set()
+    pictures = {p.image for p in layout.pairs}
+    stems = {relative_stem(p, images) for p in pictures}
+    files = {f for p in layout.labelled if p.truth is not None for f in p.truth.files}
+    return {f for f in files - pictures if relative_stem(f, images) not in stems}
 
 
 def _job(name: str, source: Path, out: Path, probabilities: bool, plane: Plane = WHOLE) -> Job:
