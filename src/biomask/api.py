@@ -131,14 +131,15 @@ def predict(model: str | Path | Model, images: str | Path, out: str | Path, opti
 
 
 def convert(labels: str | Path, out: str | Path, to: str, settings: Mapping[str, Any] | None = None, *,
-            images: str | Path | None = None, overwrite: bool = False, progress: Progress | None = None) -> Converted:
+            masks: str | Path | None = None, images: str | Path | None = None, overwrite: bool = False,
+            progress: Progress | None = None) -> Converted:
     """Labels of any form for another program; see `biomask.exports.convert.convert`.
 
     settings: fields of `biomask.recipe.DataSettings`.
     """
     from biomask.exports.convert import convert as _convert
 
-    return _convert(labels, out, to, data_settings(settings), images=images, overwrite=overwrite, progress=progress)
+    return _convert(labels, out, to, data_settings(settings), masks=masks, images=images, overwrite=overwrite, progress=progress)
 
 
 def data_settings(fields: Mapping[str, Any] | None) -> DataSettings:

@@ -255,6 +255,10 @@ class TestMasksGiven:
         with pytest.raises(MissingPathError, match="nowhere"):
             find_layout(self.make(tmp_path), "nowhere")
 
+    @pytest.mark.parametrize("masks", [".", "images"])
+    def test_the_images_themselves(self, tmp_path, masks):
+        assert "holds the images themselves" in refused(touch(tmp_path, "images/a.png", "masks/a.png"), masks)
+
     def test_a_structure_in_each_part(self, tmp_path):
         touch(tmp_path, *(f"{part}/{kind}/a_{part}.png" for part in ("train", "test") for kind in ("images", "disc", "cup")))
         assert pairs(tmp_path, "disc", part=True) == {

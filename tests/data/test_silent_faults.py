@@ -115,7 +115,8 @@ def test_an_unnamed_object_is_a_class_of_its_own(tmp_path):
 
 def test_outlines_drawn_on_a_larger_image(tmp_path):
     ring = [[100, 100], [180, 100], [180, 180], [100, 180], [100, 100]]
-    feature = {"type": "Feature", "geometry": {"type": "Polygon", "coordinates": [ring]}, "properties": {"objectType": "annotation"}}
+    feature = {"type": "Feature", "geometry": {"type": "Polygon", "coordinates": [ring]},
+               "properties": {"objectType": "annotation"}}
     for i in range(2):
         write_picture(tmp_path / "images" / f"{i}.png", np.full((50, 50), 7 + i, np.uint8))
         (tmp_path / "images" / f"{i}.geojson").write_text(json.dumps(feature))
@@ -206,7 +207,8 @@ def test_channels_in_another_order(tmp_path):
     for i in range(4):
         (tmp_path / "images").mkdir(exist_ok=True)
         names = ["DAPI", "GFP"] if i < 3 else ["GFP", "DAPI"]
-        tifffile.imwrite(tmp_path / "images" / f"{i}.ome.tif", np.random.default_rng(i).integers(0, 255, (2, 40, 40)).astype(np.uint8),
+        grey = np.random.default_rng(i).integers(0, 255, (2, 40, 40)).astype(np.uint8)
+        tifffile.imwrite(tmp_path / "images" / f"{i}.ome.tif", grey,
                          ome=True, metadata={"axes": "CYX", "Channel": {"Name": names}})
         write_picture(tmp_path / "masks" / f"{i}.png", blob(255, i))
     assert "--channels DAPI,GFP" in said(tmp_path)

@@ -55,7 +55,8 @@ def test_colour_images_with_three_classes_and_unknown_pixels(tmp_path, padding):
     settings = (*SMALL, f"network.options.padding={padding}", "data.legend={0: background, 7: red, 100: blue}")
     api.train(tmp_path / "data", tmp_path / "m", api.TrainOptions(steps=60, data={"ignore": 255}, settings=settings))
     api.predict(tmp_path / "m", tmp_path / "data" / "images", tmp_path / "out", api.PredictOptions(tile=24))
-    evaluation = api.evaluate(tmp_path / "out", tmp_path / "data", settings=DataSettings(ignore=255), report=tmp_path / "report.html")
+    evaluation = api.evaluate(tmp_path / "out", tmp_path / "data", settings=DataSettings(ignore=255),
+                              report=tmp_path / "report.html")
     assert {v: c["name"] for v, c in evaluation["per_class"].items()} == {"0": "background", "7": "red", "100": "blue"}
     assert evaluation["mean"]["dice"] > 0.8
     assert evaluation["per_image"][0]["pixels"] == 70 * 90 - 200

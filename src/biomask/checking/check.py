@@ -28,6 +28,9 @@ from biomask.recipe import DataSettings
 
 SCHEMA_VERSION = 1
 
+#: Flags that `convert` has too.
+CONVERTED = ("--masks", "--labels", "--ignore", "--legend", "--values", "--mask-scale", "--axes", "--z", "--time")
+
 #: What errors are called.
 KINDS = {"ReadError": "unreadable", "LabelsError": "labels", "PairingError": "pairing", "MissingPathError": "missing file",
          "SizeError": "size", "OutOfMemoryError": "too large"}
@@ -90,10 +93,14 @@ class Checked:
         if found.structures:
             return "structures are trained one at a time so far", shlex.join(
                 ["biomask", "train", folder, "--masks", found.structures[0], *flags, "-o", "MODEL"])
+        if found.encoding.kind not in TRAINED and found.settings.selection.splits:
+            return "objects are not trained yet", ""
         if found.encoding.kind not in TRAINED:
+            pixels = [w for flag in self.flags() if flag[0] in CONVERTED for w in flag]
+            others = [w for flag in self.flags() if flag[0] in ("--channels", "--axes", "--z", "--time", "--groups") for w in flag]
             return "objects are not trained yet; inside against outside is", " && ".join(shlex.join(words) for words in (
-                ["biomask", "convert", folder, *flags, "--to", "masks", "-o", "MASKS"],
-                ["biomask", "train", folder, "--masks", "MASKS", "-o", "MODEL"]))
+                ["biomask", "convert", folder, *pixels, "--to", "masks", "-o", "MASKS"],
+                ["biomask", "train", folder, "--masks", "MASKS", *others, "-o", "MODEL"]))
         return "", shlex.join(["biomask", "train", folder, *flags, "-o", "MODEL"])
 
     def to_json(self) -> dict[str, Any]:

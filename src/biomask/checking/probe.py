@@ -23,8 +23,8 @@ from biomask.recipe import DataSettings
 LONGEST = 160
 
 #: Of more images than this masks are laid on images of this side, a quarter of the work: of 256² images in tiles of 128² the
-#: same 180 of 180 planted shifts (from 5 pixels), turns and swaps were named.
-MANY_IMAGES, COARSE_SIDE = 500, 192
+#: same 180 of 180 planted shifts (from 5 pixels), turns and swaps were named. Too few details are left to miss objects by.
+MANY_IMAGES, COARSE_SIDE = 1000, 192
 
 #: More values than this, each in another colour, are objects.
 MANY = 8

@@ -71,7 +71,7 @@ def check(
         why, words = checked.next_step()
         show(f"report: {target}" + (f" · next: {words}" if words and not why else ""))
         if why:
-            show(f"{why}: {words}")
+            show(f"{why}: {words}" if words else why)
     return 0 if checked.usable else 1
 
 
@@ -102,4 +102,5 @@ def print_verdict(checked: Checked) -> None:
             stdout.print(f"  → {escape(fix)}")
     counts = {level: sum(p.level == level for p in checked.problems) for level in ("error", "warning")}
     said = " and ".join(f"{n} {level}{'s' * (n > 1)}" for level, n in counts.items() if n)
-    stdout.print(f"[bold]{'usable' if checked.usable else 'not usable yet'}[/]: {said or 'nothing wrong was found'}")
+    usable = "usable" if checked.understood.layout.labelled else "usable for prediction, not for training"
+    stdout.print(f"[bold]{usable if checked.usable else 'not usable yet'}[/]: {said or 'nothing wrong was found'}")

@@ -14,6 +14,7 @@ from biomask.cli.options import (
     Json,
     Labels,
     LegendText,
+    Masks,
     MaskScale,
     Overwrite,
     Time,
@@ -35,6 +36,7 @@ def convert(
     images: Annotated[Path | None, typer.Option(
         "--images", metavar="FOLDER", help="Where the images are, if not beside the labels: outlines become pixels at their size. "
                                            "Default: found.")] = None,
+    masks: Masks = None,
     kind: Labels = None,
     ignore: Ignore = None,
     legend: LegendText = None,
@@ -51,7 +53,7 @@ def convert(
 
     check_json(json)
     settings = {**label_settings(kind, ignore, legend, values, mask_scale, None), **selection_settings(axes, None, z, time)}
-    done = api.convert(labels, out, to, settings, images=images, overwrite=overwrite, progress=ConsoleProgress())
+    done = api.convert(labels, out, to, settings, masks=masks, images=images, overwrite=overwrite, progress=ConsoleProgress())
     content = {"out": str(done.out), "files": [str(f) for f in done.files], "objects": done.objects, "notes": list(done.notes)}
     if not write_json(content, json):
         for note in done.notes[:MOST_NOTES]:

@@ -341,9 +341,11 @@ def _of_values(facts: Sequence[LabelFacts], form: str, settings: DataSettings) -
     known = {v: n for v, n in pixels.items() if v != settings.ignore}
     kind, reason = _kind_of_values(facts, form, known, settings)
     if kind == "soft":
-        full = 1.0 if form == "fractions" else float(max(known))
-        values = [0, 1] if form == "fractions" else [0, max(known)]
-        return Encoding("soft", reason, Legend.of_values(values, {values[1]: "structure"} | _int_names(settings)), form, (full,),
+        top = 1 if form == "fractions" else max(known, default=0)
+        if top <= 0 or min(known, default=0) < 0:
+            raise LabelsError(f"the label values are {sorted(known)[:10]}: no shares of experts, which go from 0 up",
+                              fix="--labels classes, or leave --labels out")
+        return Encoding("soft", reason, Legend.of_values([0, top], {top: "structure"} | _int_names(settings)), form, (float(top),),
                         ignore=settings.ignore)
     if kind == "instances":
         return Encoding("instances", reason, Legend.of_values([0, 1], {1: "object"}), form, ignore=settings.ignore)

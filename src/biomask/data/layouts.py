@@ -201,6 +201,8 @@ def _apart(folder: Path, masks: str | Path) -> Layout:
     inside = [p for p in _folders(folder) if p.name.casefold() in IMAGE_FOLDERS]
     images = inside[0] if len(inside) == 1 else folder
     chosen = [p for p in images_below(images) if place.resolve() not in (p.resolve(), *p.resolve().parents)]
+    if not chosen and list_images(images):
+        raise PairingError(f"--masks {masks} holds the images themselves", where=folder, fix="--masks FOLDER with the labels alone")
     if place.is_file():
         return _with_file(folder, place, index(images, chosen))
     layout = paired(images, place, folder, index(images, chosen), anywhere=True)
@@ -470,8 +472,8 @@ def _side_by_side(folder: Path) -> Layout | None:
     masks = _masks_among(images, folder) or _same_names(images)
     if not masks and not annotations:
         return None
-    labels = sorted([*masks, *annotations])
-    rest = index(folder, [p for p in images if p not in set(masks)])
+    labels, chosen = sorted([*masks, *annotations]), set(masks)
+    rest = index(folder, [p for p in images if p not in chosen])
     pairs, said, over = pair_up(rest, index(folder, labels), labels_in=folder)
     notes = (said,) if said != "same names" else ()
     return Layout(folder, "images and labels side by side", tuple(pairs), notes, (*unread_error(folder), *over))
@@ -490,8 +492,9 @@ def _masks_among(files: Iterable[Path], folder: Path) -> list[Path]:
     stems = {p: p.relative_to(folder).with_suffix("").as_posix() for p in files}
     masks = [p for p, s in stems.items() if says_mask(s)] or _half_with_suffix(stems)
     images = {plain(s) for p, s in stems.items() if not says_mask(s)}
-    suffixed = {s for p, s in stems.items() if p not in set(masks)}
-    return [p for p in masks if plain(stems[p]) in images or any(stems[p].startswith(s) for s in suffixed)] and masks
+    chosen = set(masks)
+    others = tuple(s for p, s in stems.items() if p not in chosen)
+    return masks if any(plain(stems[p]) in images or stems[p].startswith(others) for p in masks) else []
 
 
 def _same_names(files: Sequence[Path]) -> list[Path]:

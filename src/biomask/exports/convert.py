@@ -67,12 +67,13 @@ class _Source:
 
 
 def convert(source: str | Path, out: str | Path, to: str, settings: DataSettings | None = None, *,
-            images: str | Path | None = None, overwrite: bool = False, progress: Progress | None = None) -> Converted:
+            masks: str | Path | None = None, images: str | Path | None = None, overwrite: bool = False,
+            progress: Progress | None = None) -> Converted:
     """Write the labels in `source` for another program.
 
-    source: a data folder, a folder of labels, or one file. to: one of FORMATS. images: where the images are, for formats
-    that state their size. out: a folder, or the file for COCO. Raises ManyErrors, after all that can be is converted,
-    listing the rest.
+    source: a data folder, a folder of labels, or one file. to: one of FORMATS. masks: where the labels are in a data folder,
+    as in training. images: where the images are, for formats that state their size. out: a folder, or the file for COCO.
+    Raises ManyErrors, after all that can be is converted, listing the rest.
     """
     if to not in FORMATS:
         raise UsageError(f"--to {to} is not known", fix=f"one of {', '.join(FORMATS)}")
@@ -81,7 +82,8 @@ def convert(source: str | Path, out: str | Path, to: str, settings: DataSettings
     if recorded is not None:
         source = Path(source) / "masks" if (Path(source) / "run.json").is_file() else source
         settings = settings.model_copy(update={"kind": settings.kind or "classes"})
-    layout = _in_planes(_layout(Path(source), images), settings)
+    layout = find_layout(source, masks) if masks is not None else _layout(Path(source), images)
+    layout = _in_planes(layout, settings)
     if layout.problems:
         raise layout.problems[0] if len(layout.problems) == 1 else ManyErrors("the labels cannot all be used:", layout.problems)
     pairs = layout.labelled
