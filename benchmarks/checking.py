@@ -19,11 +19,11 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
-from common import record
 
 from biomask.data.synthetic import phase_contrast_cells
 from biomask.io import list_images, read_image
 from biomask.io.files import write_picture
+from common import record
 
 
 def make(folder: Path, count: int) -> None:
