@@ -288,7 +288,7 @@ def _trainer(dataset: Dataset, out: Path, recipe: Recipe, device: torch.device, 
     if facts.groups_reason:
         progress.say(f"groups that are never split: {facts.groups_reason}")
     progress.say(f"device: {describe_device(device)}" + (f" x {world.size} processes" if world.size > 1 else "")
-                 + (", convolutions in bfloat16" if use_bfloat16(settings.precision, device) else ""))
+                 + (", convolutions in bfloat16" if use_bfloat16(settings.precision, device, geometry.target) else ""))
     progress.say(f"data: {len(dataset)} images, {facts.channels} channel(s), {spatial_dims}D, {facts.dtype}; labels: "
                  f"{facts.kind} ({facts.kind_reason})")
     progress.say(f"held out to choose the best weights: {why}")

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -31,6 +31,9 @@ from biomask.training.validation import Score, validate
 if TYPE_CHECKING:
     from biomask.data.dataset import Dataset
     from biomask.recipe import Recipe, TrainingSettings
+
+#: Patches of fewer voxels along an axis are thin.
+THIN = 8
 
 #: Seconds between saved states: what a power cut can cost.
 SAVE_EVERY = 30.0
@@ -138,7 +141,8 @@ class Trainer:
         torch.manual_seed(((settings.seed * 1_000_003 + step) * 4099 + world.rank) % 2**63)
         for group in self.optimizer.param_groups:
             group["lr"] = learning_rate(fraction, settings.lr, settings.schedule, settings.warmup)
-        with torch.autocast(self.device.type, torch.bfloat16, enabled=use_bfloat16(settings.precision, self.device)):
+        low = use_bfloat16(settings.precision, self.device, self.geometry.target)
+        with torch.autocast(self.device.type, torch.bfloat16, enabled=low):
             logits = self.wrapped(batch.images.contiguous(memory_format=CHANNELS_LAST[len(self.geometry.target)]))
         heads = logits if isinstance(logits, tuple) else (logits,)
         loss = torch.stack([self.loss(head, batch.targets, batch.ignore) for head in heads]).mean()
@@ -201,10 +205,15 @@ def make_optimizer(network: nn.Module, settings: TrainingSettings, device: torch
     return torch.optim.AdamW(groups, lr=settings.lr, fused=device.type in ("cpu", "cuda"))
 
 
-def use_bfloat16(precision: str, device: torch.device) -> bool:
-    """Whether convolutions run in bfloat16: as told, or where the hardware computes it faster than float32."""
+def use_bfloat16(precision: str, device: torch.device, patch: Sequence[int]) -> bool:
+    """Whether convolutions run in bfloat16: as told, or where the hardware computes it faster than float32.
+
+    Not in thin volumes on the CPU: there gradients of weights became NaN, though all that went in was finite.
+    """
     if precision != "auto":
         return precision == "bfloat16"
+    if device.type == "cpu" and len(patch) == 3 and min(patch) < THIN:
+        return False
     if device.type == "cuda":
         return bool(torch.cuda.is_bf16_supported(including_emulation=False))
     if device.type == "cpu":
