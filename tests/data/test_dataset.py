@@ -9,7 +9,7 @@ import tifffile
 from biomask import api
 from biomask.checkpoint import load_model
 from biomask.data.dataset import Dataset, open_dataset
-from biomask.data.encoding import infer_kind
+from biomask.data.inference import infer_kind
 from biomask.errors import BiomaskError, LabelsError, ManyErrors, PairingError, ReadError
 from biomask.io import read_label_values
 from biomask.io.files import write_picture

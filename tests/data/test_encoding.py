@@ -13,7 +13,8 @@ from PIL import Image as Pillow
 from scipy import ndimage as ndi
 
 from biomask.data.colours import background_first, coarsened, dominant_colours, explained, flat_pixels, snapped, usual_values
-from biomask.data.encoding import Encoding, infer_encoding_of, infer_kind
+from biomask.data.encoding import Encoding
+from biomask.data.inference import infer_encoding_of, infer_kind
 from biomask.data.survey import label_facts
 from biomask.data.truth import Raw
 from biomask.data.understand import Understood, understand

@@ -19,9 +19,10 @@ from biomask.data.dataset import TRAINED
 from biomask.data.facts import Inspected
 from biomask.data.groups import groups_for
 from biomask.data.matches import Match
+from biomask.data.mistakes import some
 from biomask.data.pairing import Pair, where_of
 from biomask.data.similar import find_matches
-from biomask.data.understand import Understood, some, understand
+from biomask.data.understand import Understood, understand
 from biomask.errors import BiomaskError, ManyErrors, ReadError
 from biomask.progress import Progress, Silent
 from biomask.recipe import DataSettings

@@ -14,7 +14,7 @@ from biomask.data.encoding import Encoding
 from biomask.data.facts import Inspected
 from biomask.data.matches import Match
 from biomask.data.misfits import misfits
-from biomask.data.understand import some
+from biomask.data.mistakes import some
 
 Level = Literal["error", "warning", "note"]
 

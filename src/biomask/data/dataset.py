@@ -15,10 +15,11 @@ import numpy.typing as npt
 from biomask.data.encoding import Encoding
 from biomask.data.facts import Inspected
 from biomask.data.groups import groups_for
+from biomask.data.mistakes import channels_of, some
 from biomask.data.pairing import IMAGE_FOLDERS, MASK_FOLDERS, Pair
 from biomask.data.similar import Signature, find_matches, signature
 from biomask.data.truth import Raw, read_truth
-from biomask.data.understand import Understood, channels_of, raise_errors, some, understand
+from biomask.data.understand import Understood, raise_errors, understand
 from biomask.errors import LabelsError, UsageError
 from biomask.image import Image
 from biomask.io import read_image

@@ -12,15 +12,18 @@ import numpy as np
 import numpy.typing as npt
 
 from biomask.data.annotations import list_annotations
-from biomask.data.encoding import Encoding, infer_encoding_of, usual_form
+from biomask.data.encoding import Encoding
 from biomask.data.facts import LabelFacts
-from biomask.data.layouts import find_layout, paired
+from biomask.data.inference import infer_encoding_of, usual_form
+from biomask.data.layouts import find_layout
 from biomask.data.limits import MOST_CLASSES
+from biomask.data.mistakes import blurred_error, some
 from biomask.data.naming import match
 from biomask.data.pairing import MASK_FOLDERS, Layout, Pair, index, label_files, part_of, truth_of, unread_error, where_of
 from biomask.data.survey import label_facts
 from biomask.data.truth import read_truth
-from biomask.data.understand import blurred_error, some, split_planes, structures_of
+from biomask.data.two_folders import paired
+from biomask.data.understand import split_planes, structures_of
 from biomask.errors import BiomaskError, LabelsError, ManyErrors, MissingPathError, PairingError, UsageError
 from biomask.evaluation.bootstrap import interval
 from biomask.io import list_images, read_label_values

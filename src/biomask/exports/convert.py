@@ -15,12 +15,14 @@ import numpy as np
 import numpy.typing as npt
 
 from biomask.data.annotations import coco_images, is_annotation, read_annotations, read_coco_entry
-from biomask.data.encoding import Encoding, infer_encoding
+from biomask.data.encoding import Encoding
 from biomask.data.facts import Inspected
-from biomask.data.layouts import find_layout, paired
+from biomask.data.inference import infer_encoding
+from biomask.data.layouts import find_layout
 from biomask.data.pairing import Layout, Pair, Truth, label_files, truth_of, unread_error, where_of
 from biomask.data.survey import survey
 from biomask.data.truth import read_truth
+from biomask.data.two_folders import paired
 from biomask.data.understand import split_planes, structures_of
 from biomask.errors import BiomaskError, InputError, ManyErrors, MissingPathError, PairingError, UsageError, WriteError
 from biomask.exports.pixels import write_pixels

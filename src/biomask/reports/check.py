@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
-from biomask.data.understand import some
+from biomask.data.mistakes import some
 from biomask.reports.contents import agreed, content_blocks, drawn
 from biomask.reports.html import (
     Block,
