@@ -98,3 +98,13 @@ def test_the_same_without_them_is_usable(make_dataset, run_cli, tmp_path):
     done = run_cli("check", make_dataset(tmp_path / "data", n=6), "--report", tmp_path / "check.html")
     assert done.returncode == 0, done.stdout + done.stderr
     assert (tmp_path / "check.html").is_file()
+
+
+def test_masks_that_are_all_empty(make_dataset, run_cli, tmp_path):
+    data = make_dataset(tmp_path / "data", n=4)
+    for mask in (data / "masks").iterdir():
+        write_picture(mask, np.zeros((48, 48), np.uint8))
+    done = run_cli("check", data, "--report", tmp_path / "check.html")
+    assert done.returncode == 1
+    assert "nothing to tell apart" in done.stdout, done.stderr
+    assert (tmp_path / "check.html").is_file()

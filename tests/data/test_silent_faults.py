@@ -285,6 +285,11 @@ class TestOrientation:
         assert np.array_equal(back, labels)
         assert "no place" in note
 
+    def test_an_affine_that_cannot_be_turned_back(self):
+        labels = np.arange(24).reshape(2, 3, 4)
+        for affine, image in ((np.zeros((4, 4)), self.IMAGE), (self.IMAGE, np.full((4, 4), np.nan))):
+            assert "no place" in laid_on(labels, affine, image, Path("x.nii"))[1]
+
     def test_from_files(self, tmp_path):
         truth = np.zeros((12, 10, 9), np.uint8)  # x, y, z
         truth[1:4, 2:5, 3:6] = 1

@@ -20,12 +20,12 @@ def laid_on(labels: npt.NDArray[Any], affine: Affine, image: Affine, where: Path
     """((Z, Y, X) labels with the axes of the image, what was done or "").
 
     affine, image: (4, 4), from (x, y, z) in voxels to millimetres. Axes that are exchanged or run the other way are turned.
-    An affine that states nothing (the identity) is taken for the image's. Raises LabelsError where the voxels of both do
-    not lie on each other.
+    An affine that states nothing (the identity, or one that is singular) is taken for the image's. Raises LabelsError where
+    the voxels of both do not lie on each other.
     """
     if np.allclose(affine, image, rtol=1e-3, atol=1e-3):
         return labels, ""
-    if np.allclose(affine, np.eye(4)):
+    if np.allclose(affine, np.eye(4)) or not (_is_a_grid(affine) and _is_a_grid(image)):
         return labels, "its header states no place in the scanner: taken to lie on its image voxel by voxel"
     between = np.linalg.inv(image) @ affine
     turn = np.rint(between[:3, :3])
@@ -43,6 +43,11 @@ def laid_on(labels: npt.NDArray[Any], affine: Affine, image: Affine, where: Path
     turned = np.flip(turned, tuple(2 - axis for axis in backwards))
     same = order == [0, 1, 2] and not backwards
     return np.ascontiguousarray(turned), "" if same else "turned as its header says, to lie on its image"
+
+
+def _is_a_grid(affine: Affine) -> bool:
+    """Whether an affine is finite and can be turned back."""
+    return bool(np.isfinite(affine).all() and abs(np.linalg.det(affine[:3, :3])) > 1e-12)
 
 
 def _sides(affine: Affine) -> str:

@@ -19,8 +19,12 @@ from biomask.stored import suffix_of
 def writing(path: Path) -> Iterator[Path]:
     """Make the folder, give a temporary name beside `path`, and move it into place once it is complete.
 
-    A killed process leaves the old file or none, never half of one. Raises WriteError or DiskFullError.
+    A killed process leaves the old file or none, never half of one. Raises WriteError, also for what is no file: a device
+    such as /dev/null would be replaced by one. Raises DiskFullError.
     """
+    if exists(path) and not path.is_file():
+        raise WriteError(f"cannot be written (it is a {'folder' if path.is_dir() else 'device or pipe'}, not a file)", where=path,
+                         fix="give the name of a file")
     # A name of its own length, since the file's may be the longest that the disk takes, and always the same one, so that
     # what a killed process left is overwritten.
     temporary = path.with_name(f".{hashlib.sha1(os.fsencode(path.name)).hexdigest()[:16]}.part{suffix_of(path)}")

@@ -126,6 +126,8 @@ def content_blocks(items: Sequence[Inspected], encoding: Encoding | None) -> tup
     foreground = list(enumerate(encoding.legend))[1:]
     if len(found) < FEWEST or len(foreground) > MOST_DRAWN:
         return (table,)
+    if not foreground:
+        return (table,)
     return (table, _share_chart([e.name for _, e in foreground], [[h.share(p) for h in found] for p, _ in foreground]))
 
 
