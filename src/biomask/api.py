@@ -2,41 +2,39 @@
 
 from __future__ import annotations
 
-import csv
-import hashlib
-import io
 import json
 import time
 from collections.abc import Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import torch
 from pydantic import ValidationError
-from torch import Tensor, nn
+from torch import nn
 
 import biomask
 from biomask import recipes
-from biomask.checkpoint import MODEL_FILE, Model, ModelHeader, build_network, load_model, save_model
-from biomask.data.dataset import TRAINED, Dataset, open_dataset
-from biomask.data.fingerprint import choose_patch, complete_network
-from biomask.data.splits import hold_out
-from biomask.device import choose_device, describe_device
-from biomask.errors import LabelsError, ManyErrors, UsageError
+from biomask.checkpoint import MODEL_FILE, Model, build_network, load_model
+from biomask.data.dataset import open_dataset
+from biomask.data.fingerprint import complete_network
+from biomask.device import choose_device
+from biomask.errors import ManyErrors, UsageError
 from biomask.evaluation.evaluate import judge
 from biomask.io.files import require_writable, write_text
 from biomask.labels import LABEL_KINDS
-from biomask.models.blocks import parameter_count
-from biomask.prediction.overlap_tile import geometry_of
 from biomask.prediction.predict import PredictOptions, PredictResult
 from biomask.prediction.predict import predict as _predict
 from biomask.progress import Progress, Silent
 from biomask.recipe import DataSettings, NetworkSettings, Recipe, explain
-from biomask.training.distributed import World, joined, local_device
-from biomask.training.loop import Trainer, use_bfloat16
+from biomask.training.begin import begin_recipe, read_begin
+from biomask.training.distributed import joined, local_device
+from biomask.training.folds import train_folds
+from biomask.training.lock import locked
 from biomask.training.resume import State
-from biomask.training.validation import Score
+from biomask.training.setup import PLAN_FILE, Place, make_trainer
 from biomask.transforms import normalization_of
 
 if TYPE_CHECKING:
@@ -46,8 +44,8 @@ if TYPE_CHECKING:
 #: Fewer steps than this hardly train any network.
 FEW_STEPS = 100
 
-#: Minutes of training when no budget is given.
-DEFAULT_MINUTES = 10.0
+#: Degrees of rotation that leave an axis its meaning.
+SLIGHT_TURN = 15.0
 
 __all__ = ["PredictOptions", "PredictResult", "TrainOptions", "TrainResult", "build", "check", "convert", "evaluate", "load",
            "predict", "train"]
@@ -73,6 +71,14 @@ class TrainOptions:
     """How the data are read: fields of `biomask.recipe.DataSettings`, over those of the recipe."""
     overwrite: bool = False
     """Start again instead of resuming."""
+    until_flat: bool = False
+    """Stop before the budget ends when the held-out images score no better any more; so it is too without a budget."""
+    begin: str | Path | None = None
+    """A model, or a file of weights, to begin with (--from)."""
+    folds: int | None = None
+    """Cross-validation: so many trainings, each holding out another part; their mean predicts."""
+    no_flip: Sequence[str] = ()
+    """Axes that carry meaning: x, y, z."""
 
 
 @dataclass(frozen=True)
@@ -84,10 +90,13 @@ class TrainResult:
     step: int
     seconds: float
     """Training time in all runs, validation included."""
-    validation_dice: float | None
-    """Mean over all classes on the held-out images, of the weights kept; it chose them, so it flatters a little."""
+    validation_score: float | None
+    """On the held-out images, of the weights kept: mean Dice, of objects average precision (`biomask.training.validation.Score`);
+    over folds their mean. It chose the weights, so it flatters a little."""
     stopped_by: str | None
     """The signal that stopped it; None when the budget was used up."""
+    score_before: float | None = None
+    """Of the weights that it began with, on the same images."""
 
 
 def build(name: str, *, in_channels: int, classes: int, spatial_dims: int = 2, **options: Any) -> nn.Module:
@@ -101,7 +110,7 @@ def build(name: str, *, in_channels: int, classes: int, spatial_dims: int = 2, *
     recipe = recipes.get(name) if name in recipes.names() else Recipe(name=name, network=NetworkSettings(name=name))
     network = recipe.network.model_copy(update={"options": {**recipe.network.options, **options}})
     recipe = _completed(recipe.model_copy(update={"network": network}), spatial_dims)
-    return build_network(recipe, in_channels=in_channels, classes=classes, spatial_dims=spatial_dims)
+    return build_network(recipe, in_channels=in_channels, channels=classes, spatial_dims=spatial_dims)
 
 
 def load(path: str | Path) -> nn.Module:
@@ -196,32 +205,48 @@ def train(data: str | Path, out: str | Path, options: TrainOptions | None = None
           progress: Progress | None = None) -> TrainResult:
     """Train on a data folder into the model folder `out`; run again, it resumes.
 
-    Under `torchrun` all processes train as one. Raises InputError for data, settings or an `out` that cannot work.
+    Under `torchrun` all processes train as one. Raises InputError for data, settings or an `out` that cannot work, and
+    where nothing was learnt.
     """
     options, out = options or TrainOptions(), Path(out)
     device = local_device(choose_device(options.device))
     _check_place(out, Path(data))
-    with joined(device) as world:
+    with joined(device) as world, locked(out / "resume") if world.leads else nullcontext():
         progress = progress if progress is not None and world.leads else Silent()
-        recipe = resolve_recipe(options)
+        begin = read_begin(options.begin) if options.begin is not None else None
+        recipe = begin_recipe(resolve_recipe(options), begin, tuple(options.settings))
         dataset = open_dataset(data, recipe.data, normalization_of(recipe.normalization), masks=options.masks, progress=progress)
         recipe = recipe.model_copy(update={"data": dataset.settings})
         if options.overwrite and world.leads:
             _forget(out)
         world.total(torch.zeros(1, device=device))  # nobody reads the state before it is forgotten
-        recipe = _completed(recipe, len(dataset.facts.axes) - 1)
-        trainer = _trainer(dataset, out, recipe, device, world, progress)
-        state, stopped = trainer.run()
-    if world.leads:
-        _write_record(out, data, recipe, device, state, stopped)
+        place = Place(out, device, world, progress)
+        if options.folds is not None:
+            results, stopped = train_folds(dataset, recipe, place, options.folds, begin)
+            states, validation = [r.state for r in results], None
+        else:
+            trainer = make_trainer(dataset, recipe, place, begin=begin)
+            state, stopped = trainer.run()
+            states, validation, recipe = [state], trainer.validation, trainer.recipe
+    if world.leads and (out / MODEL_FILE).is_file():
+        _write_record(out, data, recipe, device, states, stopped)
         from biomask.reports.write import write_training_report
 
-        write_training_report(out, dataset, trainer.validation, device)
-    if recipe.training.minutes is not None and state.step < FEW_STEPS and not stopped:
-        progress.warn(f"only {state.step} steps in {recipe.training.minutes:g} minutes: this model is hardly trained; "
-                      f"run again with, for example, --minutes {max(10, round(10 * recipe.training.minutes))}")
-    dice = Score(tuple(state.best_dice)).selection if state.best_step is not None else None
-    return TrainResult(out, state.step, state.seconds, dice, stopped)
+        write_training_report(out, dataset, validation, device)
+    return _result(out, states, recipe, stopped, progress)
+
+
+def _result(out: Path, states: Sequence[State], recipe: Recipe, stopped: str | None, progress: Progress) -> TrainResult:
+    last = states[-1]
+    minutes, step = recipe.training.minutes, max(s.step for s in states)
+    if minutes is not None and step < FEW_STEPS and not stopped:
+        progress.warn(f"only {step} steps in {minutes:g} minutes: this model is hardly trained; "
+                      f"run again with, for example, --minutes {max(10, round(10 * minutes))}")
+    scores = [s.best_score for s in states if s.best_step is not None]
+    before = last.before.get("value")
+    if before is not None and last.best_step == 0 and not stopped:
+        progress.warn("training did not improve the score on the images held out: the weights that it began with are kept")
+    return TrainResult(out, step, sum(s.seconds for s in states), float(np.mean(scores)) if scores else None, stopped, before)
 
 
 def _completed(recipe: Recipe, spatial_dims: int) -> Recipe:
@@ -233,11 +258,8 @@ def _completed(recipe: Recipe, spatial_dims: int) -> Recipe:
 def resolve_recipe(options: TrainOptions) -> Recipe:
     """The recipe with all flags and settings applied and a budget. Raises UsageError for contradictions."""
     labels = options.data.get("kind")
-    if labels not in (None, *TRAINED):
-        known = labels in LABEL_KINDS
-        raise (LabelsError if known else UsageError)(
-            f"--labels {labels}: " + ("only classes are trained yet" if known else "no such kind"),
-            fix="--labels classes, or leave it out")
+    if labels not in (None, *LABEL_KINDS):
+        raise UsageError(f"--labels {labels}: no such kind", fix=f"one of {', '.join(LABEL_KINDS)}, or leave it out")
     recipe = options.recipe if isinstance(options.recipe, Recipe) else recipes.get(options.recipe)
     if options.minutes is not None and options.steps is not None:
         raise UsageError("--minutes and --steps exclude each other", fix="give one of them")
@@ -245,8 +267,10 @@ def resolve_recipe(options: TrainOptions) -> Recipe:
     content = recipe.model_dump()
     if options.minutes is not None or options.steps is not None:
         content["training"] |= {"minutes": options.minutes, "steps": options.steps}
-    elif recipe.training.minutes is None and recipe.training.steps is None:
-        content["training"]["minutes"] = DEFAULT_MINUTES
+    if options.until_flat:
+        content["training"]["until_flat"] = True
+    if options.no_flip:
+        content["augmentation"] |= without_flips(recipe, options.no_flip)
     if options.seed is not None:
         content["training"]["seed"] = options.seed
     content["data"] |= {k: v for k, v in options.data.items() if v is not None}
@@ -256,11 +280,23 @@ def resolve_recipe(options: TrainOptions) -> Recipe:
         raise UsageError(explain(error)) from error
 
 
+def without_flips(recipe: Recipe, axes: Sequence[str]) -> dict[str, Any]:
+    """Settings of the augmentation where axes carry meaning: never mirrored, and turned by a few degrees only, since half a
+    turn is a mirror image of both axes. Raises UsageError for unknown axes."""
+    strange = [a for a in axes if a not in ("z", "y", "x")]
+    if strange:
+        raise UsageError(f"--no-flip {','.join(strange)}: no such axis", fix="--no-flip x, y, z or several: x,y")
+    found: dict[str, Any] = {"flip": tuple(a for a in recipe.augmentation.flip if a not in axes)}
+    if {"x", "y"} & set(axes):
+        found |= {"rotate90": False, "rotate": min(SLIGHT_TURN, recipe.augmentation.rotate)}
+    return found
+
+
 def _check_place(out: Path, data: Path) -> None:
     """Refuse a model folder among the data, or where nothing can be written, before any work is done."""
     if data.resolve() in (out.resolve(), *out.resolve().parents) and data.exists():
         raise UsageError(f"-o {out} lies in the data folder", fix="give another folder: nothing is written beside inputs")
-    mine = (out / MODEL_FILE).exists() or (out / "resume").exists()
+    mine = any((out / name).exists() for name in (MODEL_FILE, "resume", "folds"))
     strange = [name for name in ("run.json", "log.csv", "report.html") if (out / name).exists() and not mine]
     if strange:
         raise UsageError(f"-o {out} holds {', '.join(strange)} but no model: they would be overwritten", fix="give another folder")
@@ -269,88 +305,18 @@ def _check_place(out: Path, data: Path) -> None:
 
 def _forget(out: Path) -> None:
     """Remove an earlier training's files, and nothing else."""
-    for path in [out / MODEL_FILE, *(out / name for name in ("run.json", "log.csv", "report.html", "resume/state.safetensors"))]:
-        path.unlink(missing_ok=True)
+    folders = [out, *(p for p in (out / "folds").glob("*") if p.name.isdecimal())]
+    for folder in folders:
+        for name in (MODEL_FILE, "run.json", "log.csv", "report.html", "resume/state.safetensors", f"resume/{PLAN_FILE}"):
+            (folder / name).unlink(missing_ok=True)
 
 
-def _trainer(dataset: Dataset, out: Path, recipe: Recipe, device: torch.device, world: World, progress: Progress) -> Trainer:
-    """Everything that the loop needs, with each choice said aloud."""
-    facts, settings = dataset.facts, recipe.training
-    spatial_dims = len(facts.axes) - 1
-    weights = recipe.loss.class_weights
-    if weights is not None and len(weights) != len(dataset.legend):
-        raise UsageError(f"loss.class_weights={list(weights)} gives {len(weights)} weights for {len(dataset.legend)} classes",
-                         fix=f"one for each of the values {list(dataset.legend.values)}")
-    torch.manual_seed(settings.seed)
-    network = build_network(recipe, in_channels=facts.channels, classes=len(dataset.legend), spatial_dims=spatial_dims)
-    geometry = choose_patch(facts.sizes, geometry_of(network), settings.patch)
-    fit, held, why = _held_out(dataset, recipe)
-    if facts.groups_reason:
-        progress.say(f"groups that are never split: {facts.groups_reason}")
-    progress.say(f"device: {describe_device(device)}" + (f" x {world.size} processes" if world.size > 1 else "")
-                 + (", convolutions in bfloat16" if use_bfloat16(settings.precision, device, geometry.target) else ""))
-    progress.say(f"data: {len(dataset)} images, {facts.channels} channel(s), {spatial_dims}D, {facts.dtype}; labels: "
-                 f"{facts.kind} ({facts.kind_reason})")
-    progress.say(f"held out to choose the best weights: {why}")
-    progress.say(f"network: {recipe.network.name}, {parameter_count(network):,} parameters; patches of "
-                 f"{' x '.join(str(t) for t in geometry.target)}, {settings.batch} a step; budget: "
-                 + (f"{settings.steps} steps" if settings.steps else f"{settings.minutes:g} minutes"))
-    header = ModelHeader(recipe=recipe, in_channels=facts.channels, spatial_dims=spatial_dims, kind=facts.kind,
-                         legend=dataset.legend.to_json(), spacing=facts.spacing, channel_names=facts.channel_names,
-                         dtype=facts.dtype, data_hashes=facts.hashes)
-
-    def publish(weights: dict[str, Tensor], state: State) -> None:
-        save_model(out / MODEL_FILE, weights, header.model_copy(update=_outcome(state, dataset)))
-        write_text(out / "log.csv", _log(state))
-
-    return Trainer(network, recipe, dataset.subset(fit), dataset.subset(held) if held else None, geometry, device, world,
-                   out / "resume", _identity(recipe, dataset), publish, progress)
-
-
-def _held_out(dataset: Dataset, recipe: Recipe) -> tuple[list[int], list[int], str]:
-    """(training indices, validation indices, why): the part that the data call validation, or else a share."""
-    validation = [i for i, p in enumerate(dataset.pairs) if p.part == "validation"]
-    if validation and len(validation) < len(dataset):
-        training = [i for i in range(len(dataset)) if i not in set(validation)]
-        return training, validation, f"the {len(validation)} of the validation part"
-    return hold_out([p.name for p in dataset.pairs], recipe.data.validation_share, recipe.training.seed, dataset.facts.groups)
-
-
-def _outcome(state: State, dataset: Dataset) -> dict[str, Any]:
-    """What the header says of the weights."""
-    if state.best_step is None:
-        return {"step": state.step, "scores": {}}
-    scores: dict[str, float | None] = {"validation.dice": Score(tuple(state.best_dice)).selection}
-    scores |= {f"validation.dice.{e.name}": d for e, d in zip(dataset.legend, state.best_dice, strict=True)}
-    return {"step": state.best_step, "scores": scores}
-
-
-def _identity(recipe: Recipe, dataset: Dataset) -> dict[str, Any]:
-    """What must be the same for a resumed training: all but the budget."""
-    content = recipe.model_dump(mode="json", exclude={"prediction", "title", "source", "choices"})
-    for key in ("steps", "minutes", "validations"):
-        content["training"].pop(key)
-    digest = hashlib.sha256(json.dumps(dataset.facts.hashes, sort_keys=True).encode()).hexdigest()
-    flat = {f"{section}.{key}": value for section, values in content.items() if isinstance(values, dict)
-            for key, value in values.items()}
-    return {"recipe": content["name"], **flat, "data": digest}
-
-
-def _log(state: State) -> str:
-    """log.csv: one row a log or validation point; empty where nothing was measured."""
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(["step", "seconds", "lr", "loss", "validation_dice"])
-    for row in state.history:
-        writer.writerow([row.step, row.seconds, row.lr, "" if row.loss is None else row.loss,
-                         "" if row.validation_dice is None else row.validation_dice])
-    return text.getvalue()
-
-
-def _write_record(out: Path, data: str | Path, recipe: Recipe, device: torch.device, state: State,
+def _write_record(out: Path, data: str | Path, recipe: Recipe, device: torch.device, states: Sequence[State],
                   stopped: str | None) -> None:
+    state = states[-1]
     record = {"command": "train", "data": str(data), "biomask_version": biomask.__version__,
               "torch_version": torch.__version__, "device": str(device), "step": state.step,
-              "best_step": state.best_step, "seconds": round(state.seconds, 1), "finished": bool(state.finished),
+              "best_step": state.best_step, "seconds": round(sum(s.seconds for s in states), 1),
+              "folds": len(states) if len(states) > 1 else None, "finished": bool(state.finished),
               "stopped_by": stopped, "written": time.strftime("%Y-%m-%dT%H:%M:%S%z"), "recipe": recipe.model_dump(mode="json")}
     write_text(out / "run.json", json.dumps(record, indent=2, ensure_ascii=False))

@@ -18,10 +18,13 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 from torch import Tensor, nn
 
 import biomask
+from biomask.data.task import Task
 from biomask.errors import BiomaskError, MissingPathError, ModelFileError, SizeError, UsageError
+from biomask.instances import Thresholds
 from biomask.io.tensors import save_tensors
 from biomask.labels import LabelKind, Legend
 from biomask.models import MODELS
+from biomask.models.ensemble import Ensemble
 from biomask.recipe import Recipe, explain
 from biomask.transforms import Normalization, normalization_of
 
@@ -56,11 +59,18 @@ class ModelHeader(BaseModel):
     thresholds: dict[str, float] = {}
     """Tuned on validation, by name; empty = largest probability wins."""
     scores: dict[str, float | None] = {}
-    """On the held-out images; `validation.dice` chose the weights and flatters them a little."""
+    """On the held-out images; `validation.score` chose the weights and flatters them a little."""
     step: int = 0
     """Optimisation steps behind these weights."""
+    members: int = Field(1, ge=1, le=100)
+    """Networks of which the model is the mean (cross-validation)."""
     data_hashes: dict[str, str] = {}
     """SHA-256 of every training file."""
+
+    @property
+    def task(self) -> Task:
+        """What the network's channels mean."""
+        return Task.of(self.kind, Legend.from_json(self.legend), self.recipe.instances.target)
 
     @field_validator("legend")
     @classmethod
@@ -86,18 +96,28 @@ class Model:
         return Legend.from_json(self.header.legend)
 
     @property
+    def task(self) -> Task:
+        """What the network's channels mean."""
+        return self.header.task
+
+    @property
+    def thresholds(self) -> Thresholds:
+        """Of objects: as tuned, or the defaults."""
+        return Thresholds.from_dict(self.header.thresholds)
+
+    @property
     def normalization(self) -> Normalization:
         """The very object that training used."""
         return normalization_of(self.header.recipe.normalization)
 
 
-def build_network(recipe: Recipe, *, in_channels: int, classes: int, spatial_dims: int) -> nn.Module:
-    """The network that a recipe names. Raises UsageError for unknown names or options."""
+def build_network(recipe: Recipe, *, in_channels: int, channels: int, spatial_dims: int) -> nn.Module:
+    """The network that a recipe names, with so many channels out. Raises UsageError for unknown names or options."""
     name, options = recipe.network.name, dict(recipe.network.options)
     if name not in MODELS:
         raise UsageError(f"no network is called {name!r}", fix=f"there are {', '.join(MODELS)}")
     try:
-        return MODELS[name](in_channels, classes, spatial_dims=spatial_dims, **options)
+        return MODELS[name](in_channels, channels, spatial_dims=spatial_dims, **options)
     except SizeError as error:
         raise UsageError(f"network {name!r}: {error.what}", fix=error.fix) from error
     except (TypeError, ValueError, KeyError, ArithmeticError) as error:
@@ -160,8 +180,9 @@ def _empty_network(header: ModelHeader, shapes: Mapping[str, tuple[int, ...]], f
         raise ModelFileError(f"holds more than {MOST_PARAMETERS:,} parameters", where=file)
     try:
         with torch.device("meta"):
-            network = build_network(header.recipe, in_channels=header.in_channels, classes=len(header.legend),
-                                    spatial_dims=header.spatial_dims)
+            members = [build_network(header.recipe, in_channels=header.in_channels, channels=header.task.channels,
+                                     spatial_dims=header.spatial_dims) for _ in range(header.members)]
+            network = Ensemble(members) if header.members > 1 else members[0]
     except BiomaskError as error:
         raise ModelFileError(f"needs something that is not here: {error.what}", where=file, fix=error.fix) from error
     expected = {k: tuple(v.shape) for k, v in network.state_dict().items()}

@@ -27,6 +27,9 @@ from biomask.stored import Selection, parse_axes
 Pixels = Annotated[int, Field(ge=1)]
 Micrometres = Annotated[float, Field(gt=0)]
 Weight = Annotated[float, Field(ge=0)]
+Chance = Annotated[float, Field(ge=0, le=1)]
+
+
 def _label_value(value: int | str) -> int | str:
     """Digits as a number, a colour in small letters. Raises ValueError for anything else."""
     if isinstance(value, int):
@@ -92,7 +95,8 @@ class DataSettings(_Settings):
 class NormalizationSettings(_Settings):
     """How grey values become network input; the same object trains, predicts and is exported."""
 
-    method: Literal["zscore", "percentile", "none"] = Field("zscore", description="over the whole image, per channel")
+    method: Literal["zscore", "percentile", "none"] | None = Field(
+        "zscore", description="over the whole image, per channel; null = chosen from the grey values")
     low: float = Field(1.0, ge=0, lt=100, description="lower percentile, for method percentile")
     high: float = Field(99.8, gt=0, le=100, description="upper percentile, for method percentile")
 
@@ -104,18 +108,28 @@ class NormalizationSettings(_Settings):
 
 
 class AugmentationSettings(_Settings):
-    """How patches are varied; never an axis that carries meaning."""
+    """How patches are varied; never an axis that carries meaning. Chances are those of one sample."""
 
     flip: tuple[Literal["z", "y", "x"], ...] = Field(("y", "x", "z"), description="axes that may be mirrored")
     rotate90: bool = Field(True, description="quarter turns in the y-x plane (square patches only)")
+    warp: Chance = Field(0.0, description="chance of a rotation, scaling and elastic deformation; the others keep their pixels")
+    rotate: float = Field(180.0, ge=0, le=180, description="largest rotation in the y-x plane, degrees")
+    scale: float = Field(0.2, ge=0, lt=1, description="objects become at most this share larger or smaller")
+    elastic: float = Field(10.0, ge=0, description="standard deviation of the displacements on a 3 x 3 grid, px (the paper: 10)")
+    intensity: Chance = Field(0.0, description="chance of each of: brightness and contrast, gamma")
+    blur: Chance = Field(0.0, description="chance of a Gaussian blur of up to 1.5 px")
+    noise: Chance = Field(0.0, description="chance of Gaussian noise of up to 0.15 of the normalised grey values")
+    stain: Chance = Field(0.0, description="chance of a change of stains, of images with three channels")
 
 
 class LossSettings(_Settings):
     """A weighted sum of losses."""
 
-    cross_entropy: float = Field(1.0, ge=0, description="weight of the softmax cross-entropy")
+    cross_entropy: float = Field(1.0, ge=0, description="weight of the cross-entropy: softmax of classes, sigmoid of structures")
     dice: float = Field(1.0, ge=0, description="weight of the soft Dice loss")
     class_weights: tuple[Weight, ...] | None = Field(None, description="weight of each class in the cross-entropy")
+    distance: float = Field(2.0, ge=0, description="of instances: weight of the distance channel's cross-entropy")
+    border: float = Field(1.0, ge=0, description="of instances: weight of the border channel's cross-entropy and Dice loss")
 
     @model_validator(mode="after")
     def _something(self) -> LossSettings:
@@ -124,14 +138,29 @@ class LossSettings(_Settings):
         return self
 
 
+class InstanceSettings(_Settings):
+    """How objects become targets."""
+
+    target: Literal["distance", "borders"] = Field(
+        "distance", description="distance = centres and borders as channels of their own; borders = the U-Net paper's: touching "
+                                "borders are background, and weigh more in the cross-entropy")
+    border_width: int = Field(1, ge=1, description="pixels on each side of a touching border that belong to it")
+    w0: float = Field(10.0, ge=0, description="of target borders: weight of a border between touching objects (the paper: 10)")
+    sigma: float = Field(5.0, gt=0, description="of target borders: how far the weight reaches, px (the paper: 5)")
+
+
 class TrainingSettings(_Settings):
     """Optimisation, budget and sampling. Training counts steps, not epochs."""
 
     steps: int | None = Field(None, ge=1, description="budget in optimisation steps")
     minutes: float | None = Field(None, gt=0, description="budget in wall time, validation included")
+    until_flat: bool = Field(False, description="stop before the budget ends when the held-out images score no better")
+    patience: int = Field(6, ge=1, description="with until_flat: validations without a better score until the rate is brought down")
     seed: int = Field(0, ge=0, le=2**63 - 1, description="every random choice follows from it")
-    batch: int = Field(4, ge=1, description="patches a step, over all devices together")
+    batch: int | None = Field(4, ge=1, description="patches a step, over all devices together; null = chosen")
     patch: tuple[Pixels, ...] | None = Field(None, description="output pixels of a patch, (y, x) or (z, y, x); null = chosen")
+    oversample: float | None = Field(0.0, ge=0, le=1, description="share of the patches laid on an object or a rare class, "
+                                                                  "where random places would miss them; null = chosen")
     optimizer: Literal["adamw", "sgd"] = Field("adamw", description="adamw, or sgd with momentum")
     lr: float = Field(1e-3, gt=0, description="highest learning rate")
     momentum: float = Field(0.99, ge=0, lt=1, description="of sgd")
@@ -139,6 +168,8 @@ class TrainingSettings(_Settings):
     schedule: Literal["cosine", "constant"] = Field("cosine", description="cosine reaches 0 when the budget ends")
     warmup: float = Field(0.03, ge=0, lt=1, description="share of the budget over which the rate rises")
     clip: float | None = Field(1.0, gt=0, description="largest norm of the gradient; null = any")
+    average: float | None = Field(None, gt=0, lt=1, description="decay of a running average of the weights, kept where it scores "
+                                                                "better than the weights; null = none")
     precision: Literal["auto", "float32", "bfloat16"] = Field(
         "auto", description="auto = bfloat16 where the device is faster with it; weights stay float32")
     validations: int = Field(10, ge=1, description="how often the held-out images are scored")
@@ -154,6 +185,9 @@ class PredictionSettings(_Settings):
     """How the trained network is applied unless the command says otherwise."""
 
     tile: Pixels | Literal["whole", "auto"] = Field("auto", description="pixels kept a tile, whole, or auto = by memory")
+    augment: Literal["none", "mirrors", "symmetries"] | None = Field(
+        "none", description="mean over mirrored copies, or all symmetries of the square; null = whether they help is tried when "
+                            "training ends")
 
 
 class Recipe(_Settings):
@@ -168,6 +202,7 @@ class Recipe(_Settings):
     normalization: NormalizationSettings = NormalizationSettings()
     augmentation: AugmentationSettings = AugmentationSettings()
     loss: LossSettings = LossSettings()
+    instances: InstanceSettings = InstanceSettings()
     training: TrainingSettings = TrainingSettings()
     prediction: PredictionSettings = PredictionSettings()
 

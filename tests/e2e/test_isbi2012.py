@@ -21,7 +21,7 @@ def test_membranes_are_learnt_predicted_and_scored(data_root, tmp_path):
             shutil.copy(source / kind / path.name, tmp_path / part / kind / path.name)
     result = api.train(tmp_path / "train", tmp_path / "model",
                        api.TrainOptions(steps=80, settings=("network.options.width=16", "training.validations=2")))
-    assert result.validation_dice is not None
+    assert result.validation_score is not None
     options = api.PredictOptions(tile=256, probabilities=True)
     api.predict(tmp_path / "model", tmp_path / "test" / "images", tmp_path / "out", options)
     evaluation = api.evaluate(tmp_path / "out", tmp_path / "test")

@@ -53,7 +53,7 @@ def test_of_equal_validations_the_latest_is_the_best_as_in_training():
 
 
 def test_curves_without_validation(history):
-    rows = [r for r in history if r.validation_dice is None]
+    rows = [r for r in history if r.validation_score is None]
     shown = texts(learning_curves(rows))
     assert any(t.startswith("Training loss") for t in shown)
     assert not any("Validation" in t for t in shown)

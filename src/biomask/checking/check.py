@@ -15,7 +15,6 @@ from typing import Any
 from biomask.checking.held import held
 from biomask.checking.probe import prober
 from biomask.checking.problems import Problem, all_problems
-from biomask.data.dataset import TRAINED
 from biomask.data.facts import Inspected
 from biomask.data.groups import groups_for
 from biomask.data.matches import Match
@@ -91,17 +90,6 @@ class Checked:
         folder, flags = str(found.layout.root), [w for flag in self.flags() for w in flag]
         if not self.usable or found.encoding is None:
             return "", ""
-        if found.structures:
-            return "structures are trained one at a time so far", shlex.join(
-                ["biomask", "train", folder, "--masks", found.structures[0], *flags, "-o", "MODEL"])
-        if found.encoding.kind not in TRAINED and found.settings.selection.splits:
-            return "objects are not trained yet", ""
-        if found.encoding.kind not in TRAINED:
-            pixels = [w for flag in self.flags() if flag[0] in CONVERTED for w in flag]
-            others = [w for flag in self.flags() if flag[0] in ("--channels", "--axes", "--z", "--time", "--groups") for w in flag]
-            return "objects are not trained yet; inside against outside is", " && ".join(shlex.join(words) for words in (
-                ["biomask", "convert", folder, *pixels, "--to", "masks", "-o", "MASKS"],
-                ["biomask", "train", folder, "--masks", "MASKS", *others, "-o", "MODEL"]))
         return "", shlex.join(["biomask", "train", folder, *flags, "-o", "MODEL"])
 
     def to_json(self) -> dict[str, Any]:

@@ -15,12 +15,18 @@ from biomask.cli.options import Axes, Channels, Device, Json, Overwrite, Time, Z
 def predict(
     model: Annotated[Path, typer.Argument(help="Model folder, or its model.safetensors alone.")],
     images: Annotated[Path, typer.Argument(help="An image, or a folder of images of any size.")],
-    out: Annotated[Path, typer.Option("--out", "-o", help="Results: masks/, outlines/, run.json, report.html.")],
+    out: Annotated[Path, typer.Option("--out", "-o", 
+        help="Results: masks/, labels/, objects.csv, outlines/, run.json, report.html.")],
     probabilities: Annotated[bool, typer.Option(
         "--probabilities", help="Also write probabilities/ (float32, all classes).")] = False,
     tile: Annotated[str | None, typer.Option(
         help="Pixels kept a tile, whole, or auto (by memory). Tiled equals untiled. Default: the recipe's, auto.")] = None,
     memory: Annotated[str | None, typer.Option(help="Bound on the memory used, e.g. 2GB. Default: half of what is free.")] = None,
+    augment: Annotated[str | None, typer.Option(
+        help="Mean over copies: none, mirrors, or symmetries (mirrored and turned, 8 times the work in 2D). Default: what training "
+             "found best.")] = None,
+    objects: Annotated[bool, typer.Option(
+        "--objects/--no-objects", help="Also write labels/ (a number an object) and objects.csv (its measurements).")] = True,
     axes: Axes = None,
     channels: Channels = None,
     z: Z = None,
@@ -32,14 +38,15 @@ def predict(
     """Segment images, read as in training unless told. Failed inputs are listed; run again, only what is missing is done."""
     from biomask import api
     from biomask.errors import ManyErrors
-    from biomask.prediction.predict import parse_memory, parse_tile
+    from biomask.prediction.predict import parse_augment, parse_memory, parse_tile
     from biomask.recipe import DataSettings
 
     check_json(json)
     selection = DataSettings(**selection_settings(axes, channels, z, time)).selection
     options = api.PredictOptions(tile=parse_tile(tile) if tile is not None else None,
                                  memory=parse_memory(memory) if memory is not None else None,
-                                 device=device, probabilities=probabilities, overwrite=overwrite, selection=selection)
+                                 device=device, probabilities=probabilities, overwrite=overwrite, selection=selection,
+                                 augment=parse_augment(augment), objects=objects)
     try:
         result = api.predict(model, images, out, options, progress=ConsoleProgress())
     except ManyErrors as error:

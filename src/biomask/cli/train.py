@@ -33,8 +33,17 @@ from biomask.cli.options import (
 def train(
     data: Annotated[Path, typer.Argument(help="Folder of images and their labels; 'biomask check' says how it is understood.")],
     out: Annotated[Path, typer.Option("--out", "-o", help="Model folder; a training that is there is resumed.")],
-    minutes: Annotated[float | None, typer.Option(help="Budget in wall time. Default without --steps: 10.", min=0.0)] = None,
+    minutes: Annotated[float | None, typer.Option(
+        help="Budget in wall time. Default without --steps: until the score is flat, at most an hour on a CPU.", min=0.0)] = None,
     steps: Annotated[int | None, typer.Option(help="Budget in optimisation steps; bit-exact on one machine.", min=1)] = None,
+    until_flat: Annotated[bool, typer.Option(
+        "--until-flat", help="Stop before the budget ends when the images held out score no better any more.")] = False,
+    begin: Annotated[Path | None, typer.Option(
+        "--from", help="Begin with a model's weights, or a file of them; the better of before and after is kept.")] = None,
+    folds: Annotated[int | None, typer.Option(
+        help="Cross-validation: train so many times, holding out another part each time; their mean predicts.", min=2)] = None,
+    no_flip: Annotated[str | None, typer.Option(
+        help="Axes that carry meaning and are never mirrored: x, y, z or several, e.g. x,y.")] = None,
     recipe: Annotated[str, typer.Option(help="A recipe's name or a .yaml file.")] = "default",
     settings: Annotated[list[str] | None, typer.Option(
         "--set", metavar="SECTION.KEY=VALUE", help="Change one setting of the recipe, e.g. training.lr=1e-4; repeatable.")] = None,
@@ -63,15 +72,16 @@ def train(
     reading = {**label_settings(labels, ignore, legend, values, mask_scale, unlabelled), "groups": groups,
                **selection_settings(axes, channels, z, time)}
     options = api.TrainOptions(recipe=recipe, settings=tuple(settings or ()), minutes=minutes, steps=steps, seed=seed,
-                               device=device, masks=masks, data=reading, overwrite=overwrite)
+                               device=device, masks=masks, data=reading, overwrite=overwrite, until_flat=until_flat, begin=begin,
+                               folds=folds, no_flip=tuple(a.strip() for a in no_flip.split(",")) if no_flip else ())
     result = api.train(data, out, options, progress=ConsoleProgress())
     taken = _leads() and write_json({**asdict(result), "model": str(result.model)}, json)
     if result.stopped_by:
         raise StoppedError(f"by {result.stopped_by} at step {result.step}; the model in {result.model} is usable",
                            fix="run the same command again to go on")
     if _leads() and not taken:
-        score = "" if result.validation_dice is None else (
-            f", Dice {result.validation_dice:.4f} on the images held out (mean of all classes)")
+        before = "" if result.score_before is None else f" (before: {result.score_before:.4f})"
+        score = "" if result.validation_score is None else f", score {result.validation_score:.4f}{before} on the images held out"
         show(f"{result.model}: {result.step} steps in {result.seconds / 60:.1f} minutes{score}")
         show(f"report: {result.model / 'report.html'} · next: biomask predict {result.model} IMAGES -o OUT")
     return 0

@@ -7,7 +7,7 @@ from collections import Counter, OrderedDict
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
@@ -31,13 +31,13 @@ from biomask.transforms.normalize import apply
 if TYPE_CHECKING:
     from biomask.recipe import DataSettings
 
-#: Kinds that are trained as exclusive classes.
-TRAINED = ("classes", "soft")
-
 #: Share of the free memory for images that were read and may be needed again.
 CACHE_SHARE = 0.25
 
-Item = tuple[npt.NDArray[np.float32], npt.NDArray[np.uint8], npt.NDArray[np.bool_] | None]
+#: Places of each class that are kept of an image, to lay patches on.
+MOST_PLACES = 4096
+
+Item = tuple[npt.NDArray[np.float32], npt.NDArray[Any], npt.NDArray[np.bool_] | None]
 
 
 @dataclass(frozen=True)
@@ -66,9 +66,9 @@ class Facts:
 
 @dataclass
 class Dataset:
-    """Images with labels that are trained as classes.
+    """Images with their labels.
 
-    `item(i)` gives a normalised image and class ids; the least recently used are dropped beyond `cache_bytes`.
+    `item(i)` gives a normalised image and its labels; the least recently used are dropped beyond `cache_bytes`.
     """
 
     pairs: Sequence[Pair]
@@ -80,6 +80,7 @@ class Dataset:
     cache_bytes: int = 2**30
     _cache: OrderedDict[int, Item] = field(default_factory=OrderedDict, repr=False)
     _cached: int = 0
+    _places: dict[int, dict[int, npt.NDArray[np.int32]]] = field(default_factory=dict, repr=False)
 
     def __len__(self) -> int:
         return len(self.pairs)
@@ -103,23 +104,55 @@ class Dataset:
         return _without_empty_planes(found, raws) if self.settings.unlabelled == "ignore" else found
 
     def item(self, i: int) -> Item:
-        """(normalised image (C, *S), class ids (*S), ignore (*S) or None)."""
+        """(normalised image (C, *S), labels (L, *S), ignore (*S) or None).
+
+        Labels of classes: uint8 class ids, L = 1. Of multilabel: uint8 0 or 1, one a structure. Of instances: int32 ids and
+        classes of objects as positions in the legend, L = 2.
+        """
         if i in self._cache:
             self._cache.move_to_end(i)
             return self._cache[i]
         image, labels = self.image(i), self.labels(i)
-        entry = (apply(image.array, *self.normalization.statistics(image.array)), self.encoding.class_ids(labels), labels.ignore)
+        entry = (apply(image.array, *self.normalization.statistics(image.array)), channels_of_labels(labels), labels.ignore)
         self._cache[i] = entry
         self._cached += _bytes(entry)
         while self._cached > self.cache_bytes and len(self._cache) > 1:
             self._cached -= _bytes(self._cache.popitem(last=False)[1])
         return entry
 
+    def places(self, i: int) -> dict[int, npt.NDArray[np.int32]]:
+        """Pixels (N, D) of each class or structure but the background, at most `MOST_PLACES` spread evenly over the image."""
+        if i not in self._places:
+            _, labels, ignore = self.item(i)
+            masks = {k + 1: m > 0 for k, m in enumerate(labels)} if self.facts.kind == "multilabel" else {
+                int(k): labels[-1] == k for k in np.unique(labels[-1]) if k > 0}
+            found = {}
+            for k, mask in masks.items():
+                places = np.argwhere(mask if ignore is None else mask & ~ignore).astype(np.int32)
+                if len(places):
+                    found[k] = places[:: -(-len(places) // MOST_PLACES)].copy()
+            self._places[i] = found
+        return self._places[i]
+
     def subset(self, indices: Sequence[int]) -> Dataset:
         """The same data set with some of its pairs."""
         facts = replace(self.facts, sizes=tuple(self.facts.sizes[i] for i in indices),
                         groups=tuple(self.facts.groups[i] for i in indices) if self.facts.groups else ())
-        return replace(self, pairs=[self.pairs[i] for i in indices], facts=facts, _cache=OrderedDict(), _cached=0)
+        return replace(self, pairs=[self.pairs[i] for i in indices], facts=facts, _cache=OrderedDict(), _cached=0, _places={})
+
+
+def channels_of_labels(labels: Labels) -> npt.NDArray[Any]:
+    """Labels as `Dataset.item` gives them, (L, *S)."""
+    if labels.kind == "multilabel":
+        return labels.array.astype(np.uint8, copy=False)
+    if labels.kind != "instances":
+        return labels.array.astype(np.uint8, copy=False)[None]
+    ids = labels.array
+    if labels.classes is None or len(labels.legend) <= 2:
+        return np.stack([ids, (ids != 0).astype(np.int32)])
+    values, flat = np.unique(ids, return_inverse=True)
+    table = np.array([labels.classes.get(int(v), 0) if v else 0 for v in values], np.int32)
+    return np.stack([ids, table[flat].reshape(ids.shape)])
 
 
 def _bytes(entry: Item) -> int:
@@ -144,7 +177,7 @@ def open_dataset(folder: str | Path, settings: DataSettings, normalization: Norm
     """Pair, read and check every file of a data folder once; what is for testing is not read.
 
     masks: as in `find_layout`. Raises ManyErrors listing all that is wrong, LabelsError when the labels are not of a kind
-    that can be trained, and UsageError for settings that are not followed yet.
+    that can be told, and UsageError for settings that are not followed yet.
     """
     if settings.spacing is not None:
         raise UsageError("data.spacing is not followed yet", fix="leave data.spacing out and prepare the images alike")
@@ -159,10 +192,6 @@ def open_dataset(folder: str | Path, settings: DataSettings, normalization: Norm
                           fix="give the folder with the images to train on, or rename it if that is this one")
     if encoding is None or not good:
         raise LabelsError("holds no labelled images", where=folder, fix=_advice(Path(folder)))
-    if encoding.kind not in TRAINED:
-        fix = (f"structures are trained one at a time so far: --masks {found.structures[0]}" if found.structures else
-               "if the values are classes, say --labels classes; other kinds are not trained yet")
-        raise LabelsError(f"the labels look like {encoding.kind}: {encoding.reason}", where=folder, fix=fix)
     return Dataset([i.pair for i in good], _facts(good, encoding, found.settings), encoding, found.settings, normalization,
                    cache_bytes=_cache_bytes())
 

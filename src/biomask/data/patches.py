@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
-from functools import lru_cache
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -12,23 +11,17 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
+from biomask.data.draws import Draw, PatchGeometry, draw_sample
+from biomask.data.looks import change_looks
 from biomask.tiling import mirror
-from biomask.transforms import flip_rotate
+from biomask.transforms import affine, coordinates, covering_margin, elastic_field, flip_rotate, warp, warp_labels
 
 if TYPE_CHECKING:
     from biomask.data.dataset import Dataset
     from biomask.recipe import AugmentationSettings
 
-
-@dataclass(frozen=True)
-class PatchGeometry:
-    """How large a patch is.
-
-    The image patch is `target` + 2 `margin` pixels along each axis, the label patch its middle `target` pixels.
-    """
-
-    target: tuple[int, ...]
-    margin: tuple[int, ...]
+#: Displacements are at most this share of the distance of two knots (one standard deviation), so that nothing is folded.
+MOST_ELASTIC = 0.1
 
 
 @dataclass(frozen=True)
@@ -37,67 +30,128 @@ class Batch:
 
     images: Tensor
     """float32 (B, C, *S), normalised."""
-    targets: Tensor
-    """int64 (B, *S'), class ids."""
+    labels: Tensor
+    """(B, L, *S'), as in `Dataset.item`."""
     ignore: Tensor | None
     """bool (B, *S'), True = unknown."""
 
 
 @dataclass(frozen=True)
-class Draw:
-    """The random choices of one sample."""
+class Sampling:
+    """What patches are drawn, beside their number."""
 
-    image: int
-    start: tuple[int, ...]
-    """First label pixel along each axis; negative only where the image is smaller than the patch."""
-    flips: tuple[int, ...]
-    """Axes to mirror, counted from the end."""
-    turns: int
-    """Quarter turns in y-x."""
-
-
-def draw_sample(seed: int, n: int, sizes: Sequence[tuple[int, ...]], geometry: PatchGeometry,
-                augmentation: AugmentationSettings) -> Draw:
-    """The choices of sample `n`: an image with a chance that follows its number of pixels, a place, a symmetry."""
-    rng = np.random.Generator(np.random.Philox(key=[seed, n]))
-    weights = _cumulative_pixels(tuple(sizes))
-    image = int(np.searchsorted(weights, rng.random() * weights[-1], side="right").clip(max=len(sizes) - 1))
-    start = tuple(int(rng.integers(0, s - t + 1)) if s >= t else -((t - s) // 2)
-                  for s, t in zip(sizes[image], geometry.target, strict=True))
-    names = "zyx"[-len(start):]
-    flips = tuple(-1 - i for i, axis in enumerate(reversed(names)) if rng.random() < 0.5 and axis in augmentation.flip)
-    square = geometry.target[-1] == geometry.target[-2] and geometry.margin[-1] == geometry.margin[-2]
-    turns = int(rng.integers(0, 4)) if augmentation.rotate90 and square else 0
-    return Draw(image, start, flips, turns)
+    seed: int
+    geometry: PatchGeometry
+    augmentation: AugmentationSettings
+    oversample: float = 0.0
+    spacing: tuple[float, ...] | None = field(default=None)
+    """Size of a pixel along each axis, for rotations; None = alike."""
 
 
-@lru_cache(maxsize=4)
-def _cumulative_pixels(sizes: tuple[tuple[int, ...], ...]) -> npt.NDArray[np.float64]:
-    return np.cumsum([float(np.prod(s)) for s in sizes])
-
-
-def make_batch(dataset: Dataset, seed: int, samples: Sequence[int], geometry: PatchGeometry,
-               augmentation: AugmentationSettings, device: torch.device) -> Batch:
+def make_batch(dataset: Dataset, sampling: Sampling, samples: Sequence[int], device: torch.device) -> Batch:
     """Read, stack and augment the samples with the given numbers."""
-    draws = [draw_sample(seed, n, dataset.facts.sizes, geometry, augmentation) for n in samples]
-    images, targets, unknown = zip(*(_cut(dataset, draw, geometry) for draw in draws), strict=True)
-    flips, turns = [d.flips for d in draws], [d.turns for d in draws]
+    geometry = sampling.geometry
+    draws = [_placed(dataset, draw_sample(sampling.seed, n, dataset.facts.sizes, geometry, sampling.augmentation,
+                                          sampling.oversample), geometry) for n in samples]
+    parts = [_warped(dataset, d, sampling, device) if d.warp is not None else _exact(dataset, d, geometry, device) for d in draws]
+    images, labels, unknown = zip(*parts, strict=True)
+    ignore = None
+    if any(u is not None for u in unknown):
+        ignore = torch.stack([u if u is not None else torch.zeros(geometry.target, dtype=torch.bool, device=device)
+                              for u in unknown])
+    return Batch(change_looks(torch.stack(images), draws), torch.stack(labels), ignore)
 
-    def stack(arrays: Sequence[npt.NDArray[Any]]) -> Tensor:
-        return flip_rotate(torch.from_numpy(np.stack(arrays)).to(device), flips, turns)
 
-    ignore = stack([u if u is not None else np.zeros(geometry.target, bool) for u in unknown]) if any(
-        u is not None for u in unknown) else None
-    return Batch(stack(images), stack(targets).long(), ignore)
+Part = tuple[Tensor, Tensor, Tensor | None]
 
 
-def _cut(dataset: Dataset, draw: Draw,
-         geometry: PatchGeometry) -> tuple[npt.NDArray[Any], npt.NDArray[Any], npt.NDArray[Any] | None]:
-    """One image patch, mirrored beyond the borders, and its label patch."""
+def _placed(dataset: Dataset, draw: Draw, geometry: PatchGeometry) -> Draw:
+    """With the start that lays the patch on a pixel of an object, where that is wanted and there is one."""
+    if draw.focus is None:
+        return draw
+    places = dataset.places(draw.image)
+    if not places:
+        return draw
+    of_class = places[sorted(places)[int(draw.focus[0] * len(places))]]
+    pixel = of_class[int(draw.focus[1] * len(of_class))]
+    size = dataset.facts.sizes[draw.image]
+    # The pixel takes the place in the patch that the drawn start has among all possible ones, so it is not always the middle.
+    start = []
+    for s, n, t, p in zip(draw.start, size, geometry.target, pixel, strict=True):
+        if n <= t:
+            start.append(s)
+            continue
+        within = round(s / (n - t) * (t - 1))
+        start.append(int(min(max(0, int(p) - within), n - t)))
+    return replace(draw, start=tuple(start))
+
+
+def _exact(dataset: Dataset, draw: Draw, geometry: PatchGeometry, device: torch.device) -> Part:
+    """Mirrored and turned: pixels move, none is interpolated."""
+    image, labels, ignore = (_moved(torch.from_numpy(a).to(device), draw) if a is not None else None
+                             for a in _cut(dataset, draw, geometry, geometry.margin, (0,) * len(geometry.target)))
+    if image is None or labels is None:
+        raise ValueError("an item without image or labels")
+    return image, labels, ignore
+
+
+def _moved(array: Tensor, draw: Draw) -> Tensor:
+    return flip_rotate(array[None], [draw.flips], [draw.turns])[0]
+
+
+def _warped(dataset: Dataset, draw: Draw, sampling: Sampling, device: torch.device) -> Part:
+    """Turned, scaled and deformed, read from a region that is as much larger as that takes."""
+    positions = _positions(draw, sampling, device)
+    inner: Any = (slice(None), slice(None), *(slice(m, m + t) for m, t in zip(sampling.geometry.margin, sampling.geometry.target,
+                                                                            strict=True)))
+    reach = covering_margin(positions)
+    margin = tuple(m + r for m, r in zip(sampling.geometry.margin, reach, strict=True))
+    image, labels, ignore = _cut(dataset, draw, sampling.geometry, margin, margin)
+    found = warp(torch.from_numpy(image).to(device)[None], positions)[0]
+    truth = warp_labels(torch.from_numpy(labels).to(device)[None], positions[inner])[0]
+    unknown = None if ignore is None else warp_labels(torch.from_numpy(ignore).to(device)[None], positions[inner])[0]
+    return found, truth, unknown
+
+
+def _positions(draw: Draw, sampling: Sampling, device: torch.device) -> Tensor:
+    """Where each pixel of the image patch reads, (1, D, *S)."""
+    size, settings = sampling.geometry.read, sampling.augmentation
+    if draw.warp is None:
+        raise ValueError("a draw without a warp")
+    flips = torch.tensor([[-1 - i in draw.flips for i in reversed(range(len(size)))]])
+    matrices = affine(torch.tensor([draw.warp.angles]), scales=torch.tensor([draw.warp.scales]), flips=flips,
+                      spacing=sampling.spacing)
+    displacement = None
+    if settings.elastic:
+        amplitude = [min(settings.elastic, MOST_ELASTIC * (n - 1) / 2) for n in size]
+        generator = torch.Generator().manual_seed(draw.seed)  # on the CPU: the same field whatever the device
+        displacement = elastic_field(size, amplitude=amplitude, generator=generator).to(device)
+    return coordinates(size, matrices.to(device), displacement)
+
+
+def _cut(dataset: Dataset, draw: Draw, geometry: PatchGeometry, outer: Sequence[int],
+         inner: Sequence[int]) -> tuple[npt.NDArray[Any], npt.NDArray[Any], npt.NDArray[Any] | None]:
+    """The image with `outer` pixels around the label patch, labels and ignore with `inner`; mirrored beyond the borders."""
     image, labels, ignore = dataset.item(draw.image)
-    inner = [mirror(np.arange(s, s + t), n) for s, t, n in zip(draw.start, geometry.target, labels.shape, strict=True)]
-    outer = [mirror(np.arange(s - m, s + t + m), n)
-             for s, t, m, n in zip(draw.start, geometry.target, geometry.margin, labels.shape, strict=True)]
-    read: Any = (slice(None), *np.ix_(*outer))
-    keep = np.ix_(*inner)
-    return image[read], labels[keep], None if ignore is None else ignore[keep]
+    size = labels.shape[1:]
+    keep = [(s - m, s + t + m) for s, t, m in zip(draw.start, geometry.target, inner, strict=True)]
+    return (_window(image, [(s - m, s + t + m) for s, t, m in zip(draw.start, geometry.target, outer, strict=True)], size),
+            _window(labels, keep, size), None if ignore is None else _window(ignore[None], keep, size)[0])
+
+
+def _window(array: npt.NDArray[Any], bounds: Sequence[tuple[int, int]], size: Sequence[int]) -> npt.NDArray[Any]:
+    """A copy of (C, *S) between bounds, mirrored beyond the borders."""
+    if all(a >= 0 and b <= n for (a, b), n in zip(bounds, size, strict=True)):
+        return np.array(array[(slice(None), *(slice(a, b) for a, b in bounds))])
+    inside: Any = (slice(None), *(slice(*_span(a, b, n)) for (a, b), n in zip(bounds, size, strict=True)))
+    part = array[inside]
+    for axis, ((a, b), n) in enumerate(zip(bounds, size, strict=True), start=1):
+        low, _ = _span(a, b, n)
+        part = part.take(mirror(np.arange(a, b), n) - low, axis=axis)
+    return np.asarray(part)
+
+
+def _span(a: int, b: int, n: int) -> tuple[int, int]:
+    """The pixels of 0..n-1 that a mirrored range reads."""
+    index = mirror(np.arange(a, b), n)
+    return int(index.min()), int(index.max()) + 1

@@ -27,7 +27,7 @@ def hold_out(names: Sequence[str], share: float, seed: int,
     if groups is not None and len(set(groups)) < len(names):
         return _whole_groups(groups, count, seed)
     if is_numbered(names):
-        order = sorted(range(len(names)), key=lambda i: _number(names[i]))
+        order = sorted(range(len(names)), key=lambda i: number_of(names[i]))
         reason = f"the last {count} of {len(names)} numbered images (a contiguous block)"
         return sorted(order[:-count]), sorted(order[-count:]), reason
     chosen = np.random.Generator(np.random.Philox(key=[seed, 0x5B117])).permutation(len(names))[:count]
@@ -68,5 +68,6 @@ def is_numbered(names: Sequence[str]) -> bool:
     return bool((steps == np.median(steps)).mean() >= 0.8)
 
 
-def _number(name: str) -> list[int]:
+def number_of(name: str) -> list[int]:
+    """The numbers in a name, to sort by."""
     return [int(v) for v in re.findall(r"\d+", name)]

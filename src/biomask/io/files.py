@@ -220,6 +220,16 @@ def write_mask(path: Path, values: npt.NDArray[Any], legend: Legend, spacing: Ma
         writer(temporary, values, legend, spacing, affine)
 
 
+def write_ids(path: Path, ids: npt.NDArray[Any], spacing: Mapping[str, float] | None = None,
+              affine: npt.NDArray[np.float64] | None = None) -> None:
+    """Write object ids (*S), as TIFF or in the format of the suffix. affine: of the NIfTI file that they belong to."""
+    if suffix_of(path) in (".tif", ".tiff"):
+        with writing(path) as temporary:
+            tiff_write.write_ids(temporary, ids, spacing)
+    else:
+        write_mask(path, ids, Legend.of_values([0]), spacing, affine)
+
+
 def write_picture(path: Path, rgb: npt.NDArray[np.uint8]) -> None:
     """Write uint8 (Y, X) or (3, Y, X) as PNG."""
     with writing(path) as temporary:

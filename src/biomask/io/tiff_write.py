@@ -43,6 +43,21 @@ def write_mask(path: Path, values: npt.NDArray[Any], legend: Legend, spacing: Ma
     tifffile.imwrite(path, values, bigtiff=values.nbytes > BIGTIFF, **options)
 
 
+def write_ids(path: Path, ids: npt.NDArray[Any], spacing: Mapping[str, float] | None = None) -> None:
+    """Object ids (Y, X) or (Z, Y, X) as they are, with spacing; up to 255 of them in colours that every viewer shows."""
+    import tifffile
+
+    if int(ids.max(initial=0)) < 256:
+        write_mask(path, ids.astype(np.uint8), Legend.of_values(range(256)), spacing)
+        return
+    small = ids.astype(np.uint16) if int(ids.max()) < 2**16 else ids.astype(np.int32)
+    options: dict[str, Any] = {"compression": "zlib", "photometric": "minisblack",
+                               "metadata": {"axes": "ZYX"[-ids.ndim:], **_sizes(spacing or {})}}
+    if spacing:
+        options |= {"resolution": (1e4 / spacing["x"], 1e4 / spacing["y"]), "resolutionunit": "CENTIMETER"}
+    tifffile.imwrite(path, small, bigtiff=small.nbytes > BIGTIFF, **options)
+
+
 def _colours(legend: Legend, size: int) -> npt.NDArray[np.uint16]:
     """uint16 (3, size): each class value's colour, black elsewhere."""
     colours = np.zeros((3, size), np.uint16)

@@ -1,33 +1,79 @@
-"""A weighted sum of cross-entropy and soft Dice."""
+"""A weighted sum of losses over the channels of a task."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Protocol
 
 import torch
 from torch import Tensor, nn
 
 from biomask.losses.cross_entropy import cross_entropy
 from biomask.losses.dice import soft_dice_loss
+from biomask.losses.structures import binary_cross_entropy, binary_dice_loss
+
+
+class TargetsLike(Protocol):
+    """What is compared with: `biomask.data.targets.Targets`, or anything with these."""
+
+    @property
+    def classes(self) -> Tensor | None: ...
+    @property
+    def structures(self) -> Tensor | None: ...
+    @property
+    def distance(self) -> Tensor | None: ...
+    @property
+    def border(self) -> Tensor | None: ...
+    @property
+    def weight(self) -> Tensor | None: ...
+    @property
+    def ignore(self) -> Tensor | None: ...
+
+
+@dataclass(frozen=True)
+class LossWeights:
+    """The weight of each part."""
+
+    cross_entropy: float = 1.0
+    dice: float = 1.0
+    distance: float = 2.0
+    border: float = 1.0
 
 
 class CombinedLoss(nn.Module):
-    """`cross_entropy_weight` · cross-entropy + `dice_weight` · soft Dice loss; arguments as theirs."""
+    """Cross-entropy and soft Dice of classes and of structures, cross-entropy of the distance, both of the border.
+
+    The channels are taken in this order: classes (softmax), then structures, or distance and border (sigmoid).
+    """
 
     class_weights: Tensor | None
 
-    def __init__(self, *, cross_entropy_weight: float = 1.0, dice_weight: float = 1.0,
-                 class_weights: Sequence[float] | None = None) -> None:
+    def __init__(self, weights: LossWeights | None = None, *, class_weights: Sequence[float] | None = None) -> None:
         super().__init__()
-        self.cross_entropy_weight, self.dice_weight = cross_entropy_weight, dice_weight
-        weights = None if class_weights is None else torch.as_tensor(class_weights, dtype=torch.float32)
-        self.register_buffer("class_weights", weights)
+        self.weights = weights or LossWeights()
+        given = None if class_weights is None else torch.as_tensor(class_weights, dtype=torch.float32)
+        self.register_buffer("class_weights", given)
 
-    def forward(self, logits: Tensor, target: Tensor, ignore: Tensor | None = None) -> Tensor:
-        total = logits.new_zeros((), dtype=torch.float32)
-        if self.cross_entropy_weight:
-            total = total + self.cross_entropy_weight * cross_entropy(logits, target, ignore,
-                                                                      class_weights=self.class_weights)
-        if self.dice_weight:
-            total = total + self.dice_weight * soft_dice_loss(logits, target, ignore)
+    def forward(self, logits: Tensor, targets: TargetsLike) -> Tensor:
+        total, w = logits.new_zeros((), dtype=torch.float32), self.weights
+        ignore = targets.ignore
+        if targets.structures is not None:
+            if w.cross_entropy:
+                total = total + w.cross_entropy * binary_cross_entropy(logits, targets.structures, ignore)
+            return total + w.dice * binary_dice_loss(logits, targets.structures, ignore) if w.dice else total
+        if targets.classes is None:
+            return total
+        maps = 2 * (targets.distance is not None)
+        classes = logits[:, : logits.shape[1] - maps]
+        if w.cross_entropy:
+            total = total + w.cross_entropy * cross_entropy(classes, targets.classes, ignore, class_weights=self.class_weights,
+                                                            weight=targets.weight)
+        if w.dice:
+            total = total + w.dice * soft_dice_loss(classes, targets.classes, ignore)
+        if targets.distance is not None and targets.border is not None:
+            distance, border = logits[:, -2:-1], logits[:, -1:]
+            total = total + w.distance * binary_cross_entropy(distance, targets.distance[:, None], ignore)
+            wanted = targets.border[:, None]
+            total = total + w.border * (binary_cross_entropy(border, wanted, ignore) + binary_dice_loss(border, wanted, ignore))
         return total

@@ -1,5 +1,26 @@
-"""Metrics: small numpy functions on arrays of class ids; no files, no networks."""
+"""Metrics: small numpy functions on arrays of class ids or ids of objects; no files, no networks."""
 
+from biomask.metrics.average_precision import (
+    THRESHOLDS,
+    InstanceScores,
+    average_precision,
+    instance_scores,
+    pooled,
+    precision_at,
+)
+from biomask.metrics.ctc import seg, seg_of_objects
+from biomask.metrics.matching import Matching, Overlaps, count_overlaps, match_instances, match_overlaps
 from biomask.metrics.overlap import Overlap, confusion_matrix, mean, overlap
+from biomask.metrics.rand import (
+    RandScore,
+    information_after_thinning,
+    isbi_information_f,
+    isbi_rand,
+    isbi_rand_f,
+    rand_after_thinning,
+)
 
-__all__ = ["Overlap", "confusion_matrix", "mean", "overlap"]
+__all__ = ["THRESHOLDS", "InstanceScores", "Matching", "Overlap", "Overlaps", "RandScore", "average_precision",
+           "confusion_matrix", "count_overlaps", "information_after_thinning", "instance_scores", "isbi_information_f",
+           "isbi_rand", "isbi_rand_f", "match_instances", "match_overlaps", "mean", "overlap", "pooled", "precision_at",
+           "rand_after_thinning", "seg", "seg_of_objects"]

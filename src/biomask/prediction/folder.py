@@ -20,35 +20,75 @@ from biomask.progress import Progress
 from biomask.stored import WHOLE, Plane, Selection, planes
 
 #: The folders that `predict` makes and, with --overwrite, removes.
-FOLDERS = ("masks", "outlines", "probabilities")
+FOLDERS = ("masks", "labels", "outlines", "probabilities")
+
+#: The table of objects.
+OBJECTS_FILE = "objects.csv"
 
 #: Seconds between writings of the record: what a kill can cost.
 RECORD_EVERY = 5.0
 
 
 @dataclass(frozen=True)
+class Wanted:
+    """What is written of each image beside outlines."""
+
+    probabilities: bool = False
+    objects: bool = True
+    """Also labels/, ids of objects."""
+    structures: tuple[str, ...] = ()
+    """Of multilabel models."""
+
+
+@dataclass(frozen=True)
 class Job:
-    """One image, and where its results go."""
+    """One image, and where its results go; a folder a structure below masks and labels, where there are several."""
 
     name: str
     """Path below the input folder without suffix, with '/' between folders."""
     source: Path
-    mask: Path
-    outlines: Path
-    probabilities: Path | None
+    out: Path
+    """The folder of predictions."""
+    wanted: Wanted
     plane: Plane = WHOLE
 
     @property
+    def suffix(self) -> str:
+        """Of masks and labels: those of a NIfTI volume are one too, so that they lie where the volume does."""
+        return ".nii.gz" if suffix_of(self.source) in (".nii", ".nii.gz") else ".tif"
+
+    @property
+    def masks(self) -> tuple[Path, ...]:
+        """One, or one a structure."""
+        return tuple(self.out / "masks" / s / f"{self.name}{self.suffix}" for s in self.wanted.structures or ("",))
+
+    @property
+    def labels(self) -> tuple[Path, ...]:
+        """Of objects; none where they are not wanted."""
+        return tuple(self.out / "labels" / s / f"{self.name}{self.suffix}"
+                     for s in self.wanted.structures or ("",)) if self.wanted.objects else ()
+
+    @property
+    def outlines(self) -> Path:
+        """The picture."""
+        return self.out / "outlines" / f"{self.name}.png"
+
+    @property
+    def probabilities(self) -> Path | None:
+        """None where they are not wanted."""
+        return self.out / "probabilities" / f"{self.name}.tif" if self.wanted.probabilities else None
+
+    @property
     def mask_name(self) -> str:
-        """The path of the mask below the folder of predictions."""
-        return f"masks/{self.name}{suffix_of(self.mask)}"
+        """The path of the (first) mask below the folder of predictions."""
+        return self.masks[0].relative_to(self.out).as_posix()
 
     def is_there(self) -> bool:
         """Whether all files that were asked for exist."""
-        return all(p.is_file() for p in (self.mask, self.outlines, self.probabilities) if p is not None)
+        return all(p.is_file() for p in (*self.masks, *self.labels, self.outlines, self.probabilities) if p is not None)
 
 
-def plan_jobs(images: Path, out: Path, selection: Selection, *, probabilities: bool,
+def plan_jobs(images: Path, out: Path, selection: Selection, wanted: Wanted,
               progress: Progress) -> tuple[list[Job], list[tuple[Job, BiomaskError]]]:
     """(one job an image, the jobs whose file cannot be split into images, with the error).
 
@@ -84,11 +124,11 @@ def plan_jobs(images: Path, out: Path, selection: Selection, *, probabilities: b
         if name.casefold() in jobs:
             raise PairingError(f"{path.name} and {jobs[name.casefold()].source.name} would both be written as {name}",
                                where=root, fix="rename one of them")
-        jobs[name.casefold()] = _job(name, path, out, probabilities)
+        jobs[name.casefold()] = Job(name, path, out, wanted)
     if not jobs:
         way = way_for(unread[0]) if unread else f"formats: {', '.join(READERS)}"
         raise InputError("holds no images of a format that is read", where=images, fix=way)
-    return _split(list(jobs.values()), out, selection, probabilities)
+    return _split(list(jobs.values()), selection)
 
 
 def _labels_among(images: Path) -> set[Path]:
@@ -105,15 +145,7 @@ def _labels_among(images: Path) -> set[Path]:
     return {f for f in files - pictures if relative_stem(f, images) not in stems}
 
 
-def _job(name: str, source: Path, out: Path, probabilities: bool, plane: Plane = WHOLE) -> Job:
-    """Where the results of an image go: a mask of a NIfTI volume is one too, so that it lies where the volume does."""
-    suffix = ".nii.gz" if suffix_of(source) in (".nii", ".nii.gz") else ".tif"
-    return Job(name, source, out / "masks" / f"{name}{suffix}", out / "outlines" / f"{name}.png",
-               out / "probabilities" / f"{name}.tif" if probabilities else None, plane)
-
-
-def _split(jobs: list[Job], out: Path, selection: Selection,
-           probabilities: bool) -> tuple[list[Job], list[tuple[Job, BiomaskError]]]:
+def _split(jobs: list[Job], selection: Selection) -> tuple[list[Job], list[tuple[Job, BiomaskError]]]:
     """A job a plane or time point, where each is an image. Raises PairingError for a file that is called like a plane."""
     if not selection.splits:
         return jobs, []
@@ -121,7 +153,7 @@ def _split(jobs: list[Job], out: Path, selection: Selection,
     taken: dict[str, Job] = {}
     for job in jobs:
         try:
-            found += [job if plane == WHOLE else _job(job.name + plane.suffix, job.source, out, probabilities, plane)
+            found += [job if plane == WHOLE else replace(job, name=job.name + plane.suffix, plane=plane)
                       for plane in planes(open_stored(job.source), selection)]
         except BiomaskError as error:
             broken.append((job, error))
@@ -165,6 +197,7 @@ class Record:
         if before is not None and overwrite:
             for folder in FOLDERS:
                 shutil.rmtree(out / folder, ignore_errors=True)
+            (out / OBJECTS_FILE).unlink(missing_ok=True)
         self.content: dict[str, Any] = {**facts, "images": before["images"] if before and not overwrite else {}, "failed": {}}
         self.write()
 

@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from biomask.image import Image
-from biomask.labels import Legend
+from biomask.labels import PALETTE, Legend
 
 #: Rows drawn at a time, so that a large image needs no large temporary arrays.
 STRIP = 512
@@ -33,18 +33,31 @@ def stretch_limits(image: Image) -> tuple[float, float]:
     return low, max(high, low + max(least, float(np.finfo(np.float64).tiny)))
 
 
-def draw_outlines(image: Image, ids: npt.NDArray[Any], legend: Legend) -> npt.NDArray[np.uint8]:
+def draw_outlines(image: Image, ids: npt.NDArray[Any], legend: Legend | None,
+                  onto: npt.NDArray[np.uint8] | None = None) -> npt.NDArray[np.uint8]:
     """RGB picture, uint8 (3, Y, X): the image stretched to 0..255 with each class's inner outline in its colour.
 
-    ids: class ids (*S). Three channels are shown as colour, otherwise the first as grey; of a volume the middle slice.
+    ids: class ids (*S); without a legend those of objects, each in a colour of the palette. onto: a picture of this image to
+    draw on. Three channels are shown as colour, otherwise the first as grey; of a volume the middle slice.
     """
+    ids = ids if ids.ndim == 2 else ids[ids.shape[0] // 2]
+    out = stretched(image) if onto is None else onto
+    colours = np.array(PALETTE if legend is None else [e.colour for e in legend], np.uint8)
+    for top in range(0, ids.shape[0], STRIP):
+        rows = slice(top, top + STRIP)
+        edge = _inner_edge(ids, top, min(top + STRIP, ids.shape[0]))
+        values = ids[rows][edge]
+        out[:, rows][:, edge] = colours[values if legend is not None else (values - 1) % len(PALETTE)].T
+    return out
+
+
+def stretched(image: Image) -> npt.NDArray[np.uint8]:
+    """The image stretched to 0..255, uint8 (3, Y, X)."""
     low, high = stretch_limits(image)
     pixels = image.array if image.spatial_dims == 2 else image.array[:, image.size[0] // 2]
-    ids = ids if ids.ndim == 2 else ids[ids.shape[0] // 2]
     shown = pixels if image.channels == 3 else pixels[:1]
-    colours = np.array([e.colour for e in legend], np.uint8)
-    out = np.empty((3, *ids.shape), np.uint8)
-    for top in range(0, ids.shape[0], STRIP):
+    out = np.empty((3, *shown.shape[1:]), np.uint8)
+    for top in range(0, shown.shape[1], STRIP):
         rows = slice(top, top + STRIP)
         grey = shown[:, rows].astype(np.float64)
         np.clip(grey, low, high, out=grey)
@@ -52,8 +65,6 @@ def draw_outlines(image: Image, ids: npt.NDArray[Any], legend: Legend) -> npt.ND
         grey /= high - low  # of values near 0 their inverse is infinite
         grey *= 255
         out[:, rows] = np.nan_to_num(grey, copy=False, nan=0.0).astype(np.uint8)
-        edge = _inner_edge(ids, top, min(top + STRIP, ids.shape[0]))
-        out[:, rows][:, edge] = colours[ids[rows][edge]].T
     return out
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
@@ -19,10 +20,13 @@ from biomask.device import choose_device, describe_device
 from biomask.errors import BiomaskError, DiskFullError, InputError, ManyErrors, OutOfMemoryError, SizeError, UsageError
 from biomask.image import Image
 from biomask.io import read_image, write_mask, write_picture, write_probabilities
-from biomask.io.files import open_stored
-from biomask.prediction.folder import Job, Record, as_json, plan_jobs
+from biomask.io.files import open_stored, write_ids
+from biomask.labels import Legend
+from biomask.prediction.folder import OBJECTS_FILE, Job, Record, Wanted, as_json, plan_jobs
+from biomask.prediction.maps import Augment, Symmetry, decide, predict_maps, symmetries
 from biomask.prediction.memory import TooLittleMemory, fit_tile, return_memory_at_once
-from biomask.prediction.outlines import draw_outlines
+from biomask.prediction.objects import Found, ObjectsFile, find_objects, measure_found
+from biomask.prediction.outlines import draw_outlines, stretched
 from biomask.prediction.overlap_tile import CHANNELS_LAST, predict_tiles
 from biomask.progress import Progress, Silent
 from biomask.stored import Selection, Stored, resolve_axes
@@ -31,6 +35,9 @@ TileChoice = int | Literal["whole", "auto"]
 
 #: Share of the free memory that a prediction takes unless told.
 FREE_SHARE = 0.5
+
+#: Bytes a pixel that finding objects takes at its peak: by a watershed, and as connected pieces.
+FLOODED, COUNTED = 40, 24
 
 #: Share of --memory that is left for what cannot be foretold, such as the allocator's gaps.
 RESERVE = 0.05
@@ -49,6 +56,10 @@ class PredictOptions:
     """Also write the probabilities."""
     overwrite: bool = False
     """Predict again what is there."""
+    augment: Augment | None = None
+    """Copies that predictions are the mean of; None = as training found best."""
+    objects: bool = True
+    """Also labels/ and objects.csv."""
     selection: Selection = field(default_factory=Selection)
     """Axes, channels, planes and time points of the inputs; what is None is as in training."""
 
@@ -74,7 +85,8 @@ def predict(model: Model, images: str | Path, out: str | Path, options: PredictO
     options, progress, out = options or PredictOptions(), progress or Silent(), Path(out)
     began = time.perf_counter()
     selection = _selection(model, options)
-    jobs, broken = plan_jobs(Path(images), out, selection, probabilities=options.probabilities, progress=progress)
+    structures = tuple(e.name for e in model.legend)[1:] if model.task.kind == "multilabel" else ()
+    jobs, broken = plan_jobs(Path(images), out, selection, Wanted(options.probabilities, options.objects, structures), progress)
     device = choose_device(options.device)
     progress.say(f"device: {describe_device(device)}")
     if options.memory is not None:
@@ -86,6 +98,14 @@ def predict(model: Model, images: str | Path, out: str | Path, options: PredictO
     if skipped:
         progress.say(f"{len(skipped)} of {len(jobs)} images are done already")
     network = model.network.to(device, memory_format=CHANNELS_LAST[model.header.spatial_dims])  # type: ignore[call-overload]
+    work = Work(model, network, device, options, copies_of(model, options), None)
+    if len(work.copies) > 1:
+        progress.say(f"predictions are the mean over {len(work.copies)} mirrored or turned copies (--augment none is as many times "
+                     "as fast)")
+    if options.objects:
+        work.table = ObjectsFile(out / OBJECTS_FILE, model, micrometres=model.header.spacing is not None,
+                                 probability=keeps_maps(model, work.copies, options),
+                                 done={n for n in record.content["images"] if n not in missing})
     errors: list[BiomaskError] = [_named(error, job) for job, error in broken]
     for (job, _), error in zip(broken, errors, strict=True):
         record.failed(job.name, str(error))
@@ -93,8 +113,8 @@ def predict(model: Model, images: str | Path, out: str | Path, options: PredictO
         with progress.bar("predicting") as bar:
             for n, job in enumerate(todo):
                 try:
-                    facts = _predict_one(model, network, job, selection, options, device,
-                                         lambda done, of, n=n, job=job: bar.update((n + done / of) / len(todo), job.name))
+                    facts = _predict_one(work, job, selection, lambda done, of, n=n, job=job: bar.update(
+                        (n + done / of) / len(todo), job.name))
                     record.done(job.name, {**facts, "sha256": record.hash_of(job.source)})
                 except DiskFullError:
                     raise
@@ -103,6 +123,8 @@ def predict(model: Model, images: str | Path, out: str | Path, options: PredictO
                     record.failed(job.name, str(errors[-1]))
                 bar.update((n + 1) / len(todo), job.name)
     finally:
+        if work.table is not None:
+            work.table.close()
         record.content["seconds"] = round(time.perf_counter() - began, 3)
         record.write()
     _warn_of_training_images(record.content, model, progress)
@@ -143,9 +165,23 @@ def _facts(model: Model, options: PredictOptions, selection: Selection, device: 
     """What run.json says of all images."""
     return {"command": "predict", "biomask_version": biomask.__version__, "torch_version": torch.__version__,
             "model": str(model.path), "model_sha256": file_hash(model.path), "device": str(device),
-            "tile": options.tile or model.header.recipe.prediction.tile, "legend": model.header.legend,
+            "tile": options.tile or model.header.recipe.prediction.tile, "legend": model.header.legend, "kind": model.header.kind,
+            "objects": options.objects, "augment": options.augment or model.header.recipe.prediction.augment or "none",
             "selection": as_json(selection), "ignore": model.header.recipe.data.ignore,
-            "probability_channels": [{"value": e.value, "name": e.name} for e in model.legend]}
+            "probability_channels": _channels(model)}
+
+
+def _channels(model: Model) -> list[dict[str, Any]]:
+    """What each channel of the probabilities is; value: in the masks, None for maps that are no class."""
+    values = {e.name: e.value for e in model.legend}
+    return [{"value": values.get(name), "name": name} for name in model.task.names(model.legend)]
+
+
+def copies_of(model: Model, options: PredictOptions) -> list[Symmetry]:
+    """The copies that predictions are the mean of."""
+    recipe = model.header.recipe
+    return symmetries(options.augment or recipe.prediction.augment or "none", model.header.spatial_dims, recipe.augmentation.flip,
+                      turn=recipe.augmentation.rotate90)
 
 
 def _selection(model: Model, options: PredictOptions) -> Selection:
@@ -154,40 +190,81 @@ def _selection(model: Model, options: PredictOptions) -> Selection:
     return replace(trained, **{k: v for k, v in vars(told).items() if v is not None})
 
 
-def _predict_one(model: Model, network: torch.nn.Module, job: Job, selection: Selection, options: PredictOptions,
-                 device: torch.device, done: Any) -> dict[str, Any]:
-    began = time.perf_counter()
+def _predict_one(work: Work, job: Job, selection: Selection, done: Any) -> dict[str, Any]:
+    began, model, options = time.perf_counter(), work.model, work.options
     channels = None if options.selection.channels is not None else channels_by_name(
         open_stored(job.source), selection, model.header.channel_names)
     image = read_image(job.source, selection if channels is None else replace(selection, channels=channels), job.plane)
     _check_fits(image, model, job.source)
-    tile = tile_for(image, model, network, options, device)
-    classes = len(model.legend)
-    ids = np.empty(image.size, np.uint8)
-    probabilities = np.empty((classes, *image.size), np.float32) if job.probabilities else None
+    tile = tile_for(image, model, work.network, options, work.device)
     statistics = model.normalization.statistics(image.array)
-    for window, logits in predict_tiles(network, image.array, tile, statistics=statistics, device=device, done=done):
-        ids[window.write] = logits.argmax(dim=0).to(torch.uint8).cpu().numpy()
-        if probabilities is not None:
-            probabilities[(slice(None), *window.write)] = logits.float().softmax(dim=0).cpu().numpy()
-    _write(job, image, ids, probabilities, model)
+    maps: npt.NDArray[np.float32] | None = None
+    if keeps_maps(model, work.copies, options):
+        maps = predict_maps(work.network, image.array, model.task, tile, copies=work.copies, statistics=statistics,
+                            device=work.device, done=done)
+        decided = decide(maps, model.task)
+    else:
+        decided = np.empty(image.size, np.uint8)
+        for window, logits in predict_tiles(work.network, image.array, tile, statistics=statistics, device=work.device, done=done):
+            decided[window.write] = logits.argmax(dim=0).to(torch.uint8).cpu().numpy()
+    found = find_objects(model, decided, maps) if options.objects else []
+    if model.task.kind == "instances" and found:
+        decided = found[0].classes[found[0].ids].astype(np.uint8)
+    if work.table is not None:
+        work.table.add(job.name, measure_found(found, image, model))
+    _write(job, image, decided, maps, found, model)
     finite = np.count_nonzero(np.isfinite(image.array)) if image.array.dtype.kind == "f" else image.array.size
+    pixels = [decided == i for i in range(len(model.legend))] if model.task.kind != "multilabel" else [
+        ~decided.any(axis=0), *(decided > 0)]
     return {"not_finite": int(image.array.size - finite),
             "file": str(job.source), "plane": as_json(job.plane), "mask": job.mask_name,
+            "labels": [p.relative_to(job.out).as_posix() for p in job.labels],
+            "objects": sum(len(f.classes) - 1 for f in found) if options.objects else None,
             "selection": as_json(selection), "channels": None if channels is None else list(channels),
             "size": list(image.size), "tile": list(tile),
             "seconds": round(time.perf_counter() - began, 3),
-            "class_pixels": {str(e.value): int((ids == i).sum()) for i, e in enumerate(model.legend)}}
+            "class_pixels": {str(e.value): int(p.sum()) for e, p in zip(model.legend, pixels, strict=True)}}
 
 
-def _write(job: Job, image: Image, ids: npt.NDArray[np.uint8], probabilities: npt.NDArray[np.float32] | None,
+@dataclass
+class Work:
+    """What is the same for all images of a run."""
+
+    model: Model
+    network: torch.nn.Module
+    device: torch.device
+    options: PredictOptions
+    copies: list[Symmetry]
+    table: ObjectsFile | None
+
+
+def keeps_maps(model: Model, copies: Sequence[Symmetry], options: PredictOptions) -> bool:
+    """Whether the probabilities of a whole image are needed at once."""
+    return len(copies) > 1 or options.probabilities or model.task.kind != "classes"
+
+
+def _write(job: Job, image: Image, decided: npt.NDArray[np.uint8], maps: npt.NDArray[np.float32] | None, found: Sequence[Found],
            model: Model) -> None:
-    """The mask last: its presence says that the image is done."""
+    """The masks last: their presence says that the image is done."""
     legend = model.legend
-    if probabilities is not None and job.probabilities is not None:
-        write_probabilities(job.probabilities, probabilities, image.axes, image.spacing, tuple(e.name for e in legend))
-    write_picture(job.outlines, draw_outlines(image, ids, legend))
-    write_mask(job.mask, legend.values_of(ids), legend, image.spacing, image.affine)
+    if job.probabilities is not None and maps is not None:
+        write_probabilities(job.probabilities, maps, image.axes, image.spacing, model.task.names(legend))
+    for path, objects in zip(job.labels, found, strict=True):
+        write_ids(path, objects.ids, image.spacing, image.affine)
+    if model.task.kind == "multilabel":
+        structures = [Legend((legend.entries[0], e)) for e in legend.entries[1:]]
+        picture = stretched(image)
+        for mask, own in zip(decided, structures, strict=True):
+            picture = draw_outlines(image, mask, own, onto=picture)
+        write_picture(job.outlines, picture)
+        for path, mask, own in zip(job.masks, decided, structures, strict=True):
+            shown = Legend((own.entries[0], replace(own.entries[1], value=255)))
+            write_mask(path, shown.values_of(mask), shown, image.spacing, image.affine)
+        return
+    objects_drawn = found[0].ids if model.task.kind == "instances" and found else None
+    write_picture(job.outlines, draw_outlines(image, decided, legend) if objects_drawn is None else
+                  draw_outlines(image, objects_drawn, None))
+    write_mask(job.masks[0], legend.values_of(decided), legend, image.spacing, image.affine)
 
 
 def channels_by_name(stored: Stored, selection: Selection, wanted: tuple[str, ...]) -> tuple[str, ...] | None:
@@ -247,13 +324,13 @@ def tile_for(image: Image, model: Model, network: torch.nn.Module, options: Pred
     if choice == "whole":
         return image.size
     if options.memory is not None:
-        return _tile_within(options.memory, image, len(model.legend), network, options)
+        return _tile_within(options.memory, image, model, network, options)
     free = torch.cuda.mem_get_info(device)[0] if device.type == "cuda" else psutil.virtual_memory().available
     return fit_tile(network, image.size, free * FREE_SHARE)
 
 
-def _tile_within(memory: int, image: Image, classes: int, network: torch.nn.Module, options: PredictOptions) -> tuple[int, ...]:
-    taken = psutil.Process().memory_info().rss + output_bytes(image, classes, options)
+def _tile_within(memory: int, image: Image, model: Model, network: torch.nn.Module, options: PredictOptions) -> tuple[int, ...]:
+    taken = psutil.Process().memory_info().rss + output_bytes(image, model, options)
     try:
         return fit_tile(network, image.size, memory * (1 - RESERVE) - taken)
     except TooLittleMemory as error:
@@ -263,12 +340,16 @@ def _tile_within(memory: int, image: Image, classes: int, network: torch.nn.Modu
                          fix=f"give at least --memory {enough / 1e6:.0f}MB") from error
 
 
-def output_bytes(image: Image, classes: int, options: PredictOptions) -> int:
+def output_bytes(image: Image, model: Model, options: PredictOptions) -> int:
     """Bytes that an image's results take beside the image itself, at their peak."""
     pixels = int(np.prod(image.size))
     plane = pixels // (image.size[0] if image.spatial_dims == 3 else 1)
     mask, picture = 4 * pixels, 8 * plane  # class ids, values and their encoding; RGB twice and its PNG
-    return mask + picture + (2 * 4 * classes * pixels if options.probabilities else 0)
+    maps = 4 * model.task.channels * pixels if keeps_maps(model, copies_of(model, options), options) else 0
+    if options.probabilities:
+        maps *= 2
+    objects = (FLOODED if model.task.kind == "instances" else COUNTED) * pixels if options.objects else 0
+    return mask + picture + maps + objects
 
 
 def _named(error: BaseException, job: Job) -> BiomaskError:
@@ -309,3 +390,8 @@ def parse_tile(text: str) -> TileChoice:
     return int(text)
 
 
+def parse_augment(text: str | None) -> Augment | None:
+    """none, mirrors, symmetries, or None."""
+    if text is not None and text not in ("none", "mirrors", "symmetries"):
+        raise UsageError(f"--augment {text!r} is not none, mirrors or symmetries", fix="e.g. --augment none")
+    return text  # type: ignore[return-value]

@@ -54,7 +54,7 @@ _STYLE = {
 def learning_curves(history: Sequence[LogRow]) -> bytes:
     """SVG: training loss and validation Dice over optimisation steps, the best validation ringed."""
     loss = [(r.step, r.loss) for r in history if r.loss is not None]
-    dice = [(r.step, r.validation_dice) for r in history if r.validation_dice is not None]
+    dice = [(r.step, r.validation_score) for r in history if r.validation_score is not None]
     panels = [p for p in ((_draw_loss, loss), (_draw_dice, dice)) if p[1]]
 
     def draw(figure: Any) -> None:
@@ -73,8 +73,8 @@ def learning_curves(history: Sequence[LogRow]) -> bytes:
 
 def best_validation(history: Sequence[LogRow]) -> LogRow | None:
     """The row whose validation Dice is highest, the latest of equals, as training chooses; None without validation."""
-    scored = [r for r in history if r.validation_dice is not None]
-    return max(scored, key=lambda r: (r.validation_dice, r.step)) if scored else None
+    scored = [r for r in history if r.validation_score is not None]
+    return max(scored, key=lambda r: (r.validation_score, r.step)) if scored else None
 
 
 def per_image_scores(names: Sequence[str], values: Sequence[float | None], label: str) -> bytes:

@@ -69,7 +69,7 @@ def learning_section(history: Sequence[LogRow]) -> Section:
     else:
         caption.append("Validation Dice: mean over all classes, background included, pooled over the pixels of the "
                        f"validation images; the ringed one was {SELECTED}.")
-        alt = (f"Training loss and validation Dice over optimisation steps; best Dice {show(best.validation_dice)} "
+        alt = (f"Training loss and validation Dice over optimisation steps; best Dice {show(best.validation_score)} "
                f"at step {best.step}.")
     return Section("How it learnt", (chart(learning_curves(history), alt, " ".join(caption)),))
 

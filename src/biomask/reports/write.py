@@ -148,7 +148,7 @@ def read_log(path: Path) -> list[LogRow]:
     """The rows of a log.csv."""
     with path.open(encoding="utf-8", newline="") as file:
         return [LogRow(int(row["step"]), float(row["seconds"]), float(row["lr"]), float(row["loss"]) if row["loss"] else None,
-                       float(row["validation_dice"]) if row["validation_dice"] else None) for row in csv.DictReader(file)]
+                       float(row["validation_score"]) if row["validation_score"] else None) for row in csv.DictReader(file)]
 
 
 def _example(name: str, image: Any, predicted: npt.NDArray[Any], truth: npt.NDArray[Any] | None, legend: Legend,

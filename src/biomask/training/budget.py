@@ -2,15 +2,30 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from math import ceil, cos, floor, pi
 
 #: Validations may take this share of the time; where they would, some are left out (never the last one).
 VALIDATION_SHARE = 0.1
 
+#: Share of it for what is tried when training ends: averaging over copies, thresholds.
+TRIALS_SHARE = 0.4
 
 #: At most this share of a budget in minutes is kept back for the last validation.
 MOST_RESERVED = 0.3
+
+#: Work of an optimisation step over that of a prediction of the same pixels: forward, backward for input and for weights.
+STEP_WORK = 3.0
+
+#: Precision of validation over that of training: float32 takes about twice as long as bfloat16.
+FLOAT32_WORK = 2.0
+
+#: A training that goes until the score is flat brings the rate down over this share of the time so far.
+COOLDOWN = 0.25
+
+#: Scores that differ by less are alike.
+ALIKE = 1e-3
 
 
 @dataclass(frozen=True)
@@ -23,7 +38,7 @@ class Budget:
     """How often the held-out images are scored, spread evenly."""
 
     def fraction(self, step: int, seconds: float, reserve: float = 0.0) -> float:
-        """How much is used, 0..1. reserve: seconds kept back for the last validation (minutes only)."""
+        """How much is used, 0..1. reserve: seconds kept back for what comes after the last step (minutes only)."""
         if self.steps is not None:
             return min(1.0, step / self.steps)
         budget = (self.minutes or 0.0) * 60
@@ -42,12 +57,50 @@ class Budget:
         every = max(1, ceil(self.steps / 200)) if self.steps is not None else 10 if step < 2000 else 100 if step < 20_000 else 1000
         return step % every == 0
 
+    def affordable_images(self, pixels: Sequence[int], step_pixels: int, step_seconds: float, *, networks: int,
+                          last: bool = False) -> int:
+        """How many of the held-out images, in this order, one validation can score within the share of all; at least 2.
 
-def learning_rate(fraction: float, highest: float, schedule: str, warmup: float) -> float:
+        pixels: of each image. step_pixels, step_seconds: of an optimisation step. networks: scored each time. last: for the
+        trials at the end. For a budget in steps only work is counted, never time.
+        """
+        share = VALIDATION_SHARE * (TRIALS_SHARE if last else (1 - TRIALS_SHARE) / self.validations)
+        if self.steps is not None:
+            affordable = share * self.steps * step_pixels * STEP_WORK / FLOAT32_WORK
+        else:
+            affordable = share * (self.minutes or 0.0) * 60 * step_pixels / step_seconds * STEP_WORK / FLOAT32_WORK
+        total = 0.0
+        for n, size in enumerate(pixels):
+            total += size * networks
+            if total > affordable and n >= 2:
+                return n
+        return len(pixels)
+
+
+def learning_rate(fraction: float, highest: float, schedule: str, warmup: float, cooldown: Sequence[float] = ()) -> float:
     """The rate at a fraction of the budget: a linear rise from a tenth over `warmup`, then constant or a half cosine
-    down to 0."""
+    down to 0.
+
+    cooldown: (start, end) of the fall of a rate that was constant until then, in fractions of the budget: linear to 0.
+    """
     if fraction < warmup:
         return highest * (0.1 + 0.9 * fraction / warmup)
+    if cooldown:
+        return highest * max(0.0, min(1.0, (cooldown[1] - fraction) / (cooldown[1] - cooldown[0])))
     if schedule == "constant":
         return highest
     return highest * 0.5 * (1 + cos(pi * (fraction - warmup) / (1 - warmup)))
+
+
+def cooldown_now(scores: Sequence[float], fraction: float, patience: int) -> tuple[float, float] | None:
+    """(start, end) of the fall of the rate, if it begins now: the score is flat, or the rest of the budget is needed for it.
+
+    scores: of all validations so far, the latest last.
+    """
+    latest = 1 / (1 + COOLDOWN)
+    best, since = -1.0, 0
+    for score in scores:
+        best, since = (score, 0) if score > best + ALIKE else (best, since + 1)
+    if since < patience and fraction < latest:
+        return None
+    return fraction, min(1.0, fraction * (1 + COOLDOWN))

@@ -9,31 +9,37 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
-from biomask.data.patches import PatchGeometry, make_batch
-from biomask.errors import InputError, UsageError
-from biomask.losses import CombinedLoss
+from biomask.data.patches import Batch, Sampling, make_batch
+from biomask.data.targets import Targets, make_targets
+from biomask.data.task import Task
+from biomask.errors import BiomaskError, DiskFullError, InputError, UsageError
+from biomask.instances import Thresholds
+from biomask.losses import CombinedLoss, LossWeights
+from biomask.prediction.maps import Augment, Symmetry, symmetries
 from biomask.prediction.overlap_tile import CHANNELS_LAST
 from biomask.progress import Bar, Progress
-from biomask.training.budget import Budget, learning_rate
+from biomask.training.averaging import update_average, weights_of
+from biomask.training.budget import Budget, cooldown_now, learning_rate
 from biomask.training.distributed import World
+from biomask.training.guard import LOWER, MOST_RETRIES, diagnosis, gave_up, gradient_norm, nothing_learnt
+from biomask.training.optimizer import make_optimizer, use_bfloat16
 from biomask.training.resume import LogRow, State, load_state, save_state
 from biomask.training.stopping import StopFlag, stop_on_signals
-from biomask.training.validation import Score, validate
+from biomask.training.trials import choose_augment, tune
+from biomask.training.validation import Judge, Score, score_name
 
 if TYPE_CHECKING:
     from biomask.data.dataset import Dataset
-    from biomask.recipe import Recipe, TrainingSettings
-
-#: Patches of fewer voxels along an axis are thin.
-THIN = 8
+    from biomask.recipe import Recipe
 
 #: Seconds between saved states: what a power cut can cost.
 SAVE_EVERY = 30.0
@@ -45,9 +51,12 @@ class Trainer:
 
     network: nn.Module
     recipe: Recipe
+    task: Task
     training: Dataset
     validation: Dataset | None
-    geometry: PatchGeometry
+    sampling: Sampling
+    thresholds: Thresholds
+    """Of objects, before they are tuned."""
     device: torch.device
     world: World
     folder: Path
@@ -56,7 +65,11 @@ class Trainer:
     """What must be the same for a resumed run."""
     publish: Callable[[dict[str, Tensor], State], None]
     """Writes the model file from weights; called by the leading process only."""
+    barren: Callable[[], InputError]
+    """The error that says why nothing was learnt."""
     progress: Progress
+    started_from: bool = False
+    """Whether the network's weights come from elsewhere and are to be scored before."""
 
     def run(self) -> tuple[State, str | None]:
         """Train until the budget ends or a signal comes; returns the state and the signal's name.
@@ -65,13 +78,31 @@ class Trainer:
         scored.
         """
         settings = self.recipe.training
-        if settings.batch % self.world.size:
-            raise UsageError(f"training.batch={settings.batch} cannot be shared out among {self.world.size} processes",
-                             fix=f"--set training.batch={math.ceil(settings.batch / self.world.size) * self.world.size}")
-        network = self.network.to(self.device, memory_format=CHANNELS_LAST[len(self.geometry.target)])  # type: ignore[call-overload]
+        self._prepare()
+        if self._was_finished():
+            self.progress.say("this training was finished already: give more --steps or --minutes to go on")
+            self._save()
+            return self.state, None
+        with stop_on_signals(lambda: self.progress.warn("finishing this step and saving; Ctrl-C again to leave at once")) as stop:
+            with self.progress.bar("training") as bar:
+                stopped = self._steps(stop, bar)
+            if not stopped:
+                self._try_out()
+                self.state.finished = [settings.steps, settings.minutes]
+            self._save(last=True)
+        return self.state, (stop.signal or "a signal in another process") if stopped else None
+
+    def _prepare(self) -> None:
+        settings, patch = self.recipe.training, self.sampling.geometry.target
+        self.batch = settings.batch or 4
+        if self.batch % self.world.size:
+            raise UsageError(f"training.batch={self.batch} cannot be shared out among {self.world.size} processes",
+                             fix=f"--set training.batch={math.ceil(self.batch / self.world.size) * self.world.size}")
+        network = self.network.to(self.device, memory_format=CHANNELS_LAST[len(patch)])  # type: ignore[call-overload]
         self.optimizer = make_optimizer(network, settings, self.device)
-        self.loss = CombinedLoss(cross_entropy_weight=self.recipe.loss.cross_entropy, dice_weight=self.recipe.loss.dice,
-                                 class_weights=self.recipe.loss.class_weights).to(self.device)
+        loss = self.recipe.loss
+        self.loss = CombinedLoss(LossWeights(loss.cross_entropy, loss.dice, loss.distance, loss.border),
+                                 class_weights=loss.class_weights).to(self.device)
         self.budget = Budget(settings.steps, settings.minutes, settings.validations)
         self.state = load_state(self.folder, network, self.optimizer, self.identity) or State()
         first, last = self.world.largest([self.state.step, -self.state.step], self.device)
@@ -81,18 +112,10 @@ class Trainer:
         if self.state.step:
             self.progress.say(f"resuming at step {self.state.step}, {self.state.seconds / 60:.1f} minutes in")
         self.wrapped = self.world.prepare(network).train()
+        self.low = use_bfloat16(settings.precision, self.device, patch)
+        self.retries, self.warned = 0, False
         self.began = time.perf_counter() - self.state.seconds
         self.saved = time.perf_counter()
-        if self._was_finished():
-            self.progress.say("this training was finished already: give more --steps or --minutes to go on")
-            self._save()
-            return self.state, None
-        with stop_on_signals(lambda: self.progress.warn("finishing this step and saving; Ctrl-C again to leave at once")) as stop:
-            with self.progress.bar("training") as bar:
-                stopped = self._steps(stop, bar)
-            self.state.finished = [] if stopped else [settings.steps, settings.minutes]
-            self._save()
-        return self.state, (stop.signal or "a signal in another process") if stopped else None
 
     def _was_finished(self) -> bool:
         """Whether an earlier run used up a budget of the same kind and at least this size."""
@@ -102,121 +125,211 @@ class Trainer:
     def _steps(self, stop: StopFlag, bar: Bar) -> bool:
         """Steps until the budget ends; True when a signal stopped them."""
         state = self.state
+        if self.started_from and state.step == 0 and self.validation is not None and not state.before:
+            self._score_before(self.validation)
         fraction = self.budget.fraction(state.step, state.seconds, state.reserve)
-        while fraction < 1:
+        while fraction < self._end():
             start = time.perf_counter()
-            self._step(fraction)
-            if self.validation is not None and not state.reserve:
-                state.reserve = self._foreseen(time.perf_counter() - start, self.validation)
+            self._step_or_save(fraction)
+            state = self.state  # another one where training went back
+            if self.validation is not None and not state.images:
+                self._plan_validations(time.perf_counter() - start, self.validation)
             # What decisions depend on is made the same in all processes.
             state.seconds, stopped, state.reserve, state.validation_seconds = self.world.largest(
                 [time.perf_counter() - self.began, float(stop.signal is not None), state.reserve, state.validation_seconds],
                 self.device)
             before, fraction = fraction, self.budget.fraction(state.step, state.seconds, state.reserve)
-            if self.budget.logs(state.step) or fraction >= 1:
+            at_end = fraction >= self._end()
+            if self.budget.logs(state.step) or at_end:
                 self._log()
-            if self.validation is not None and self.budget.crossed(before, fraction) and (
-                    fraction >= 1 or self.budget.affordable(state.validation_seconds + state.reserve, state.seconds)):
-                self._validate(self.validation)
+            if self.validation is not None and (at_end or self.budget.crossed(before, fraction)) and (
+                    at_end or self.budget.affordable(state.validation_seconds + state.reserve, state.seconds)):
+                self._validate(self.validation, fraction)
             elif time.perf_counter() - self.saved > SAVE_EVERY:
                 self._save()
-            bar.update(fraction, self._note())
+            bar.update(min(1.0, fraction / self._end()), self._note())
             if stopped:
-                return fraction < 1
+                return fraction < self._end()
         return False
 
-    def _foreseen(self, step_seconds: float, held_out: Dataset) -> float:
-        """Seconds that a validation will take, from those of a step: about the same work a pixel, forward only but float32."""
-        pixels = sum(math.prod(size) for size in held_out.facts.sizes) / self.world.size
-        patch = math.prod(self.geometry.target) * self.recipe.training.batch / self.world.size
-        return step_seconds * pixels / patch
+    def _end(self) -> float:
+        return self.state.cooldown[1] if self.state.cooldown else 1.0
+
+    def _step_or_save(self, fraction: float) -> None:
+        """A step; where an image cannot be read any more, all that was learnt is saved first."""
+        try:
+            self._step(fraction)
+        except BiomaskError as error:
+            self._save()
+            raise type(error)(f"{error.what} (training stopped at step {self.state.step}; all that was learnt is saved)",
+                              where=error.where, fix=f"{error.fix or 'mend it'}; then run the same command again") from error
 
     def _step(self, fraction: float) -> None:
         """One optimisation step on the batch of its number."""
         settings, step, world = self.recipe.training, self.state.step, self.world
-        share = settings.batch // world.size
-        first = step * settings.batch + world.rank * share
-        batch = make_batch(self.training, settings.seed, range(first, first + share), self.geometry,
-                           self.recipe.augmentation, self.device)
-        torch.manual_seed(((settings.seed * 1_000_003 + step) * 4099 + world.rank) % 2**63)
+        share = self.batch // world.size
+        first = step * self.batch + world.rank * share
+        batch = make_batch(self.training, self.sampling, range(first, first + share), self.device)
+        targets = make_targets(batch.labels, batch.ignore, self.task, self.recipe.instances, self.sampling.spacing)
+        rate = self.state.rate * learning_rate(fraction, settings.lr, "constant" if settings.until_flat else settings.schedule,
+                                               settings.warmup, self.state.cooldown)
         for group in self.optimizer.param_groups:
-            group["lr"] = learning_rate(fraction, settings.lr, settings.schedule, settings.warmup)
-        low = use_bfloat16(settings.precision, self.device, self.geometry.target)
-        with torch.autocast(self.device.type, torch.bfloat16, enabled=low):
-            logits = self.wrapped(batch.images.contiguous(memory_format=CHANNELS_LAST[len(self.geometry.target)]))
-        heads = logits if isinstance(logits, tuple) else (logits,)
-        loss = torch.stack([self.loss(head, batch.targets, batch.ignore) for head in heads]).mean()
-        self.optimizer.zero_grad(set_to_none=True)
-        loss.backward()  # type: ignore[no-untyped-call]
-        if settings.clip is not None:
-            torch.nn.utils.clip_grad_norm_(self.network.parameters(), settings.clip)
+            group["lr"] = rate
+        loss, norm = self._backward(batch, targets, low=self.low and not self.state.float32)
+        if not math.isfinite(norm) and self.low and not self.state.float32:
+            self.progress.warn(f"numbers became infinite in bfloat16 at step {step}: going on in float32")
+            self.state.float32 = True
+            loss, norm = self._backward(batch, targets, low=False)
+        if not math.isfinite(norm):
+            self._go_back(diagnosis(batch.images, loss, norm, rate, step))
+            return
         self.optimizer.step()
         self.state.step += 1
-        self.state.loss_sum += float(loss.detach())
+        if settings.average is not None:
+            update_average(self.state.average, self.network, settings.average, self.state.step)
+        self.state.loss_sum += loss
         self.state.loss_count += 1
+
+    def _backward(self, batch: Batch, targets: Targets, *, low: bool) -> tuple[float, float]:
+        """(loss, norm of its gradients), which are in the network then."""
+        torch.manual_seed(((self.recipe.training.seed * 1_000_003 + self.state.step) * 4099 + self.world.rank) % 2**63)
+        with torch.autocast(self.device.type, torch.bfloat16, enabled=low):
+            logits = self.wrapped(batch.images.contiguous(memory_format=CHANNELS_LAST[batch.images.ndim - 2]))
+        heads = logits if isinstance(logits, tuple) else (logits,)
+        loss = torch.stack([self.loss(head, targets) for head in heads]).mean()
+        self.optimizer.zero_grad(set_to_none=True)
+        loss.backward()  # type: ignore[no-untyped-call]
+        return float(loss.detach()), gradient_norm(self.network, self.recipe.training.clip)
+
+    def _go_back(self, found: str) -> None:
+        """To the saved state, with a lower rate; raises after a few times."""
+        self.retries += 1
+        before = self.state
+        saved = load_state(self.folder, self.network, self.optimizer, self.identity)
+        if saved is None or self.retries > MOST_RETRIES:
+            raise gave_up(found)
+        self.state = replace(saved, rate=before.rate * LOWER, seconds=before.seconds, float32=before.float32)
+        self.progress.warn(f"{found}; going back to step {saved.step} with a rate of {LOWER:g} of what it was")
 
     def _log(self) -> None:
         state = self.state
         total = float(self.world.total(torch.tensor(state.loss_sum, device=self.device)))
         loss = total / self.world.size / max(1, state.loss_count)
-        if not math.isfinite(loss):
-            raise InputError(f"the loss became {loss} at step {state.step}", where="training",
-                                fix="run again with a lower rate (--set training.lr=3e-4) and --overwrite; "
-                                    "the best weights so far are kept")
         state.history.append(LogRow(state.step, round(state.seconds, 3), self.optimizer.param_groups[0]["lr"], loss, None))
         state.loss_sum, state.loss_count = 0.0, 0
 
-    def _validate(self, held_out: Dataset) -> None:
-        """Score, keep the weights if they are the best, save."""
-        start, state = time.perf_counter(), self.state
-        score = validate(self.network, held_out, self.device, self.world)
-        if state.best_step is None or score.selection >= Score(tuple(state.best_dice)).selection:
-            state.best_step, state.best_dice = state.step, list(score.dice)
-            state.best = {k: v.detach().cpu().clone() for k, v in self.network.state_dict().items()}
-        state.history.append(LogRow(state.step, round(state.seconds, 3), self.optimizer.param_groups[0]["lr"], None,
-                                    score.selection))
-        state.reserve = time.perf_counter() - start
-        state.validation_seconds += state.reserve
-        state.seconds = time.perf_counter() - self.began
-        self._save()
+    def _plan_validations(self, step_seconds: float, held_out: Dataset) -> None:
+        """How many of the held-out images each validation scores, and what time is kept back for the end."""
+        step_seconds, _ = self.world.largest([step_seconds, 0.0], self.device)
+        pixels = [math.prod(held_out.facts.sizes[i]) for i in self._order(held_out)]
+        patch = math.prod(self.sampling.geometry.target) * self.batch
+        both = 2 if self.recipe.training.average is not None else 1
+        tried = len(self._copies("symmetries")) + 1 if self.recipe.prediction.augment is None else 1
+        usual = self.budget.affordable_images(pixels, patch, step_seconds, networks=both)
+        last = self.budget.affordable_images(pixels, patch, step_seconds, networks=tried, last=True)
+        self.state.images = [usual, last]
+        work = both * sum(pixels[:usual]) + tried * sum(pixels[:last])
+        self.state.reserve = 2 * step_seconds * work / (3 * patch)
+        if usual < len(pixels):
+            self.progress.say(f"{usual} of the {len(pixels)} images held out are scored at a time, the same ones always, to keep "
+                              "validation within a tenth of the work")
 
-    def _save(self) -> None:
-        """The state first, then the model file made from it, so that both agree after a kill at any moment."""
-        if self.world.leads:
+    def _order(self, held_out: Dataset) -> list[int]:
+        """The held-out images in the order in which they are scored."""
+        rng = np.random.Generator(np.random.Philox(key=[self.recipe.training.seed, 0x0DDE]))
+        return [int(i) for i in rng.permutation(len(held_out))]
+
+    def _judge(self, held_out: Dataset, *, last: bool = False) -> Judge:
+        count = (self.state.images or [len(held_out), len(held_out)])[last]
+        return Judge(held_out, self.task, self.device, self._order(held_out)[:count], self.world)
+
+    def _copies(self, mode: Augment) -> list[Symmetry]:
+        augmentation = self.recipe.augmentation
+        return symmetries(mode, len(self.sampling.geometry.target), augmentation.flip, turn=augmentation.rotate90)
+
+    def _score_before(self, held_out: Dataset) -> None:
+        """Of weights that come from elsewhere: they are the best until others score better."""
+        score = self._judge(held_out).score(self.network, self.thresholds)
+        self.state.before = {"value": score.value, **score.parts}
+        self._keep(score, averaged=False)
+        self.progress.say(f"before training, {score_name(self.task)} on the images held out: {score.value:.4f}")
+
+    def _validate(self, held_out: Dataset, fraction: float) -> None:
+        """Score the weights and their average, keep the better of them if they are the best so far, save."""
+        start, state, judge = time.perf_counter(), self.state, self._judge(held_out)
+        scores = {False: judge.score(self.network, self.thresholds)}
+        self._keep(scores[False], averaged=False)
+        if state.average:
+            with weights_of(self.network, state.average):
+                scores[True] = judge.score(self.network, self.thresholds)
+            self._keep(scores[True], averaged=True)
+        best = max(s.value for s in scores.values())
+        state.barren = state.barren + 1 if all(s.barren for s in scores.values()) else 0
+        state.history.append(LogRow(state.step, round(state.seconds, 3), self.optimizer.param_groups[0]["lr"], None, best))
+        state.validation_seconds += time.perf_counter() - start
+        state.seconds = time.perf_counter() - self.began
+        if self.recipe.training.until_flat and not state.cooldown:
+            found = cooldown_now([r.validation_score for r in state.history if r.validation_score is not None], fraction,
+                                 self.recipe.training.patience)
+            if found is not None:
+                state.cooldown = list(found)
+                self.progress.say(f"the score is flat at step {state.step}: the rate is brought down, then training ends"
+                                  if fraction < 0.79 else "the last fifth of the time: the rate is brought down")
+        self._save()
+        if nothing_learnt(fraction, state.step, state.barren, state.history):
+            raise self.barren()
+
+    def _keep(self, score: Score, *, averaged: bool) -> None:
+        state = self.state
+        if state.best_step is not None and score.value < state.best_score:
+            return
+        weights = state.average if averaged else self.network.state_dict()
+        state.best_step, state.best_score, state.best_parts, state.averaged = state.step, score.value, dict(score.parts), averaged
+        state.best = {k: v.detach().cpu().clone() for k, v in weights.items()}
+
+    def _try_out(self) -> None:
+        """With the best weights: the thresholds of objects, and whether the mean over copies predicts better."""
+        state = self.state
+        state.augment = self.recipe.prediction.augment or "none"
+        if self.validation is None or not state.best:
+            return
+        judge, thresholds = self._judge(self.validation, last=True), self.thresholds
+        with weights_of(self.network, state.best):
+            if self.task.kind == "instances" and self.world.size == 1:
+                thresholds, after, before = tune(self.network, judge, thresholds)
+                state.trials |= {"thresholds before": before.value, "thresholds tuned": after.value}
+            state.augment, tried = choose_augment(self.network, judge, self.recipe.prediction.augment, self._copies, thresholds)
+            if self.task.kind == "instances" and state.augment != "none" and self.world.size == 1:
+                thresholds, _, _ = tune(self.network, judge, thresholds, self._copies(state.augment))
+            state.trials |= tried
+        if self.task.kind == "instances":
+            state.thresholds = thresholds.to_dict()
+        state.seconds = time.perf_counter() - self.began
+
+    def _save(self, *, last: bool = False) -> None:
+        """The state first, then the model file made from it, so that both agree after a kill at any moment.
+
+        A full disk stops nothing: what is there stays, and it is tried again later; only at the very end it is an error.
+        """
+        self.saved = time.perf_counter()
+        if not self.world.leads:
+            return
+        try:
             save_state(self.folder, self.state, self.network, self.optimizer, self.identity)
             self.publish(self.state.best or self.network.state_dict(), self.state)
-        self.saved = time.perf_counter()
+        except DiskFullError as error:
+            if last:
+                raise
+            if not self.warned:
+                self.progress.warn(f"{error.where}: the disk is full; training goes on, and saving is tried again every "
+                                   f"{SAVE_EVERY:.0f} seconds: free some space")
+            self.warned = True
 
     def _note(self) -> str:
         rows = self.state.history
         loss = next((f"loss {r.loss:.3f}" for r in reversed(rows) if r.loss is not None), "")
-        dice = next((f"validation Dice {r.validation_dice:.3f}" for r in reversed(rows) if r.validation_dice is not None), "")
-        return " · ".join(part for part in (f"step {self.state.step}", loss, dice) if part)
+        score = next((f"validation {score_name(self.task)} {r.validation_score:.3f}" for r in reversed(rows)
+                      if r.validation_score is not None), "")
+        return " · ".join(part for part in (f"step {self.state.step}", loss, score) if part)
 
 
-def make_optimizer(network: nn.Module, settings: TrainingSettings, device: torch.device) -> torch.optim.Optimizer:
-    """AdamW or SGD; weights decay, biases and normalisation do not."""
-    decayed = [p for p in network.parameters() if p.requires_grad and p.ndim > 1]
-    others = [p for p in network.parameters() if p.requires_grad and p.ndim <= 1]
-    groups = [{"params": decayed, "weight_decay": settings.weight_decay}, {"params": others, "weight_decay": 0.0}]
-    groups = [g for g in groups if g["params"]]
-    if settings.optimizer == "sgd":
-        return torch.optim.SGD(groups, lr=settings.lr, momentum=settings.momentum)
-    return torch.optim.AdamW(groups, lr=settings.lr, fused=device.type in ("cpu", "cuda"))
-
-
-def use_bfloat16(precision: str, device: torch.device, patch: Sequence[int]) -> bool:
-    """Whether convolutions run in bfloat16: as told, or where the hardware computes it faster than float32.
-
-    Not in thin volumes on the CPU: there gradients of weights became NaN, though all that went in was finite.
-    """
-    if precision != "auto":
-        return precision == "bfloat16"
-    if device.type == "cpu" and len(patch) == 3 and min(patch) < THIN:
-        return False
-    if device.type == "cuda":
-        return bool(torch.cuda.is_bf16_supported(including_emulation=False))
-    if device.type == "cpu":
-        supported = getattr(torch.cpu, "_is_avx512_bf16_supported", None)
-        return bool(supported and supported())
-    return False

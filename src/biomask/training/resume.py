@@ -14,7 +14,7 @@ from biomask.errors import BiomaskError, InputError, ModelFileError
 from biomask.io.tensors import save_tensors
 
 STATE_FILE = "state.safetensors"
-STATE_VERSION = 1
+STATE_VERSION = 2
 
 
 @dataclass(frozen=True)
@@ -26,8 +26,8 @@ class LogRow:
     lr: float
     loss: float | None
     """Mean since the row before; None where only a validation is logged."""
-    validation_dice: float | None
-    """Mean over all classes, pooled over the held-out images; None between validations."""
+    validation_score: float | None
+    """As in `Score.value`; None between validations."""
 
 
 @dataclass
@@ -41,17 +41,40 @@ class State:
     validation_seconds: float = 0.0
     """Of which spent on the held-out images."""
     reserve: float = 0.0
-    """Seconds that the latest validation took: kept back for the last one when the budget is in minutes."""
+    """Seconds kept back for what comes after the last step, when the budget is in minutes."""
+    images: list[int] = field(default_factory=list)
+    """How many of the held-out images are scored: at a validation, at the trials in the end; empty before the first step."""
     loss_sum: float = 0.0
     """Since the last row of the log."""
     loss_count: int = 0
     best_step: int | None = None
-    best_dice: list[float | None] = field(default_factory=list)
+    best_score: float = -1.0
+    best_parts: dict[str, float | None] = field(default_factory=dict)
+    averaged: bool = False
+    """Whether the best weights are the running average."""
+    barren: int = 0
+    """Validations in a row in which one and the same was predicted everywhere."""
+    cooldown: list[float] = field(default_factory=list)
+    """Start and end of the fall of the rate, as fractions of the budget, of a training that goes until the score is flat."""
+    rate: float = 1.0
+    """Factor of the learning rate: lowered where numbers became infinite."""
+    float32: bool = False
+    """Whether bfloat16 was given up."""
+    before: dict[str, float | None] = field(default_factory=dict)
+    """Scores of the weights that the training began with ("value" and parts), where it was given some."""
+    thresholds: dict[str, float] = field(default_factory=dict)
+    """Of objects, tuned on the held-out images."""
+    augment: str = "none"
+    """Copies that predictions are the mean of."""
+    trials: dict[str, float] = field(default_factory=dict)
+    """Scores of what was tried at the end, by name."""
     finished: list[float | None] = field(default_factory=list)
     """The budget that was used up, [steps, minutes]; empty while it is not."""
     history: list[LogRow] = field(default_factory=list)
     best: dict[str, Tensor] = field(default_factory=dict)
     """The best weights so far, on the CPU."""
+    average: dict[str, Tensor] = field(default_factory=dict)
+    """The running average of the weights, on the device; empty where none is kept."""
 
 
 def save_state(folder: Path, state: State, network: nn.Module, optimizer: torch.optim.Optimizer,
@@ -59,15 +82,16 @@ def save_state(folder: Path, state: State, network: nn.Module, optimizer: torch.
     """Write everything to `folder`, whole or not at all. identity: what must be the same when it is read again."""
     tensors = {f"network.{k}": v for k, v in network.state_dict().items()}
     tensors |= {f"best.{k}": v for k, v in state.best.items()}
+    tensors |= {f"average.{k}": v for k, v in state.average.items()}
     for index, values in optimizer.state_dict()["state"].items():
         tensors |= {f"optimizer.{index}.{k}": v for k, v in values.items() if isinstance(v, Tensor)}
-    facts = {k: v for k, v in asdict(_without_tensors(state)).items() if k != "best"}
+    facts = {k: v for k, v in asdict(_without_tensors(state)).items() if k not in ("best", "average")}
     save_tensors(folder / STATE_FILE, tensors, {"version": str(STATE_VERSION), "state": json.dumps(facts),
                                                  "identity": json.dumps(identity)})
 
 
 def _without_tensors(state: State) -> State:
-    return State(**{**state.__dict__, "best": {}})
+    return State(**{**state.__dict__, "best": {}, "average": {}})
 
 
 def load_state(folder: Path, network: nn.Module, optimizer: torch.optim.Optimizer,
@@ -93,7 +117,8 @@ def load_state(folder: Path, network: nn.Module, optimizer: torch.optim.Optimize
         network.load_state_dict(_below("network.", tensors))
         _restore_optimizer(optimizer, _below("optimizer.", tensors))
         facts["history"] = [LogRow(**row) for row in facts["history"]]
-        return State(**facts, best=_below("best.", tensors))
+        average = {k: v.to(next(network.parameters()).device) for k, v in _below("average.", tensors).items()}
+        return State(**facts, best=_below("best.", tensors), average=average)
     except BiomaskError:
         raise
     except (SafetensorError, OSError, KeyError, ValueError, TypeError, RuntimeError) as error:

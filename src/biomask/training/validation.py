@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import numpy.typing as npt
 import torch
 from torch import nn
 
+from biomask.data.task import Task
+from biomask.instances import Thresholds, label_instances
 from biomask.metrics import confusion_matrix, mean, overlap
-from biomask.prediction.overlap_tile import geometry_of, predict_tiles
+from biomask.metrics.average_precision import instance_scores
+from biomask.prediction.maps import Symmetry, decide, predict_maps
+from biomask.prediction.overlap_tile import geometry_of
 from biomask.tiling import choose_tile, smallest_tile
 from biomask.training.distributed import World
 
@@ -20,35 +26,102 @@ if TYPE_CHECKING:
 #: Pixels of a window, whatever memory is free: the tiles must not depend on the machine's state.
 LARGEST_READ = 1024 * 1024
 
+AS_IT_IS = (Symmetry((), False),)
+
 
 @dataclass(frozen=True)
 class Score:
-    """On the held-out images, pooled over their pixels."""
+    """On held-out images."""
 
-    dice: tuple[float | None, ...]
-    """One a class, background included; None where a class is neither there nor predicted."""
+    value: float
+    """What the best weights are chosen by, 0..1. Classes: the mean Dice of all classes, background too, pooled over pixels,
+    so that either class of two may be the one that matters. Multilabel: the mean Dice of the structures, pooled. Instances:
+    the average precision, mean over IoU thresholds 0.5, 0.55, … 0.95 and over images."""
+    parts: dict[str, float | None] = field(default_factory=dict)
+    """Dice by name of class or structure; of instances also "ap50". None where undefined."""
+    barren: bool = False
+    """Whether one and the same class was predicted everywhere (no structure at all, no foreground)."""
 
-    @property
-    def selection(self) -> float:
-        """What the best weights are chosen by: the mean Dice of all classes, background too, so that either class of
-        two may be the one that matters."""
-        return mean(self.dice) or 0.0
+
+def score_name(task: Task) -> str:
+    """What the value of a `Score` is, for people."""
+    return {"classes": "Dice", "multilabel": "Dice", "instances": "average precision"}[task.kind]
 
 
-def validate(network: nn.Module, dataset: Dataset, device: torch.device, world: World | None = None) -> Score:
-    """Score the network on a data set, its images shared out among the processes. Leaves the network's mode as it was."""
-    world = world or World()
-    classes = len(dataset.legend)
-    was_training = network.training
-    network.eval()
+def validation_tile(size: Sequence[int], network: nn.Module) -> tuple[int, ...]:
+    """Pixels kept a tile when held-out images are scored: the same on every machine."""
     geometry = geometry_of(network)
-    total = torch.zeros(classes, classes, dtype=torch.float64)
-    for i in range(world.rank, len(dataset), world.size):
-        image, truth, ignore = dataset.item(i)
-        tile = choose_tile(truth.shape, LARGEST_READ, geometry) or smallest_tile(geometry)
-        ids = np.empty(truth.shape, np.uint8)
-        for window, logits in predict_tiles(network, image, tile, device=device):
-            ids[window.write] = logits.argmax(dim=0).to(torch.uint8).cpu().numpy()
-        total += torch.from_numpy(confusion_matrix(truth, ids, classes, ignore)).double()
-    network.train(was_training)
-    return Score(overlap(world.total(total.to(device) if world.size > 1 else total).cpu().numpy()).dice)
+    return choose_tile(size, LARGEST_READ, geometry) or smallest_tile(geometry)
+
+
+@dataclass(frozen=True)
+class Judge:
+    """Scores networks on a fixed choice of held-out images, which are shared out among the processes."""
+
+    dataset: Dataset
+    task: Task
+    device: torch.device
+    indices: Sequence[int]
+    world: World = field(default_factory=World)
+
+    def maps(self, network: nn.Module, i: int, copies: Sequence[Symmetry] = AS_IT_IS) -> npt.NDArray[np.float32]:
+        """Probabilities of held-out image `i`."""
+        image, labels, _ = self.dataset.item(i)
+        return predict_maps(network, image, self.task, validation_tile(labels.shape[1:], network), copies=copies,
+                            device=self.device)
+
+    def score(self, network: nn.Module, thresholds: Thresholds | None = None,
+              copies: Sequence[Symmetry] = AS_IT_IS) -> Score:
+        """Leaves the network's mode as it was."""
+        was_training = network.training
+        network.eval()
+        try:
+            counts = [self.count(self.maps(network, i, copies), i, thresholds)
+                      for i in self.indices[self.world.rank :: self.world.size]]
+        finally:
+            network.train(was_training)
+        total = np.sum(counts, axis=0) if counts else np.zeros(self._length())
+        if self.world.size > 1:
+            total = self.world.total(torch.as_tensor(total, device=self.device, dtype=torch.float64)).cpu().numpy()
+        return self.summary(total)
+
+    def count(self, maps: npt.NDArray[np.float32], i: int, thresholds: Thresholds | None = None) -> npt.NDArray[np.float64]:
+        """Sums of one image that `summary` takes, so that those of several can be added."""
+        _, labels, ignore = self.dataset.item(i)
+        found = decide(maps, self.task)
+        if self.task.kind == "multilabel":
+            tables = [confusion_matrix(t, p, 2, ignore).ravel() for t, p in zip(labels, found, strict=True)]
+            return np.concatenate(tables).astype(np.float64)
+        table = confusion_matrix(labels[-1], found, self.task.entries, ignore).ravel()
+        if self.task.kind == "classes":
+            return table.astype(np.float64)
+        objects = label_instances(maps, thresholds or Thresholds(), target=self.task.target, spacing=self.dataset.facts.spacing)
+        return np.concatenate([table, _precisions(labels[0], objects, ignore)]).astype(np.float64)
+
+    def _length(self) -> int:
+        entries = self.task.entries
+        return 4 * (entries - 1) if self.task.kind == "multilabel" else entries**2 + 3 * (self.task.kind == "instances")
+
+    def summary(self, total: npt.NDArray[np.float64]) -> Score:
+        """The score of summed counts."""
+        entries, names = self.task.entries, [e.name for e in self.dataset.legend]
+        if self.task.kind == "multilabel":
+            tables = total.reshape(entries - 1, 2, 2)
+            dice = [overlap(t).dice[1] for t in tables]
+            return Score(mean(dice) or 0.0, dict(zip(names[1:], dice, strict=True)), not tables[:, :, 1].any())
+        table = total[: entries**2].reshape(entries, entries)
+        dice = list(overlap(table).dice)
+        parts: dict[str, float | None] = dict(zip(names, dice, strict=True))
+        barren = int((table.sum(axis=0) > 0).sum()) <= 1
+        if self.task.kind == "classes":
+            return Score(mean(dice) or 0.0, parts, barren)
+        images, ap, ap50 = total[entries**2 :]
+        return Score(float(ap / images) if images else 0.0, {"ap50": float(ap50 / images) if images else None, **parts}, barren)
+
+
+def _precisions(truth: npt.NDArray[Any], found: npt.NDArray[Any], ignore: npt.NDArray[np.bool_] | None) -> npt.NDArray[np.float64]:
+    """(1, AP over all thresholds, AP at 0.5), or zeros where neither has an object."""
+    scores = instance_scores(truth, found, ignore)
+    if scores.average_precision is None:
+        return np.zeros(3)
+    return np.array([1.0, scores.average_precision, scores.precision_at(0.5) or 0.0])

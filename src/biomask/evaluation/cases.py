@@ -1,0 +1,182 @@
+"""`find_cases`: which prediction belongs to which truth."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path, PurePosixPath
+
+from biomask.data.annotations import list_annotations
+from biomask.data.layouts import find_layout
+from biomask.data.mistakes import some
+from biomask.data.naming import match
+from biomask.data.pairing import MASK_FOLDERS, Layout, Pair, index, label_files, part_of, truth_of, unread_error
+from biomask.data.two_folders import paired
+from biomask.data.understand import split_planes, structures_of
+from biomask.errors import LabelsError, ManyErrors, MissingPathError, PairingError, UsageError
+from biomask.evaluation.records import recorded_kind, recorded_legend, recorded_selection
+from biomask.io import list_images
+from biomask.recipe import DataSettings
+
+
+@dataclass(frozen=True)
+class Case:
+    """One prediction and its truth."""
+
+    name: str
+    prediction: Path
+    """Class values; of structures, the mask of the first."""
+    pair: Pair
+    """Its truth, and its image where the folder of truth has it; elsewhere the prediction stands for it."""
+    objects: Path | None = None
+    """Ids of predicted objects; None where none were written."""
+    structures: tuple[Path, ...] = ()
+    """A predicted mask a structure, in the order of the truth."""
+
+
+@dataclass(frozen=True)
+class _Predicted:
+    """A folder of predictions."""
+
+    masks: Path
+    made: Mapping[str, Path]
+    """Name: file of class values, or of the first structure."""
+    objects: Mapping[str, Path]
+    """Name: file of ids."""
+    structures: Mapping[str, Mapping[str, Path]]
+    """Structure: name: file."""
+
+
+def find_cases(predictions: str | Path, truth: str | Path, settings: DataSettings | None = None,
+               masks: str | Path | None = None) -> tuple[list[Case], list[str], list[str]]:
+    """(cases, names predicted without a truth, what was left out). Raises PairingError where a truth has no prediction.
+
+    predictions: a folder that `predict` wrote, or masks, or ids of objects. truth: labels in any form that training takes, or a
+    data folder that holds them; or two files. settings: whether each plane or time point is an image, and what images without
+    labels mean. masks: where the labels are, if not in `truth`.
+    """
+    predictions, truth, settings = Path(predictions), Path(truth), settings or DataSettings()
+    for path in (predictions, truth):
+        if not path.exists():
+            raise MissingPathError("no such file or folder", where=path)
+    if predictions.is_file() and truth.is_file():
+        return [Case(predictions.stem, predictions, Pair(predictions.stem, predictions, truth_of(truth)), predictions)], [], []
+    kind = settings.kind or recorded_kind(predictions)
+    found = _predicted(predictions, _structures_told(predictions) if kind == "multilabel" else ())
+    layout, notes = _predicted_parts(truth_layout(_folder_of(found), truth, settings, masks), list(found.made))
+    if layout.problems:
+        raise layout.problems[0]
+    bare = layout.unlabelled if settings.unlabelled == "background" else ()
+    pairs = {p.name: p for p in (*layout.labelled, *bare)}
+    if not pairs:
+        raise PairingError("holds no masks", where=truth, fix="give the folder with the true masks")
+    structures = structures_of(list(pairs.values()))
+    if structures and not found.structures:
+        found = _predicted(predictions, structures)
+    partners, _ = match(list(pairs), list(found.made))
+    missing = [name for name in pairs if name not in partners]
+    if missing:
+        split = recorded_selection(found.masks) if not settings.selection.splits else ""
+        raise PairingError(f"{len(missing)} of {len(pairs)} true masks in {truth} have no prediction: {some(missing)}",
+                           where=found.masks, fix=f"say {split}, as when predicting" if split else
+                           "predict them too, or give a folder with only the truth that was predicted")
+    if any(p.truth is not None and found.made[partners[n]] in p.truth.files for n, p in pairs.items()):
+        raise UsageError(f"predictions and truth are the same folder, {truth}", fix="give the folder that predict wrote first")
+    taken = set(partners.values())
+    cases = [Case(name, found.made[partners[name]], pair, found.objects.get(partners[name]),
+                  _of_structures(found, structures, partners[name], truth)) for name, pair in pairs.items()]
+    return cases, [name for name in found.made if name not in taken], notes
+
+
+def _predicted(predictions: Path, structures: Sequence[str]) -> _Predicted:
+    """What a folder holds: masks/ and labels/ of `predict`, or files of its own, which may be either."""
+    masks, labels = predictions / "masks", predictions / "labels"
+    if not masks.is_dir():
+        masks = labels if labels.is_dir() and not structures else predictions
+    folders = {name: masks / name for name in structures if (masks / name).is_dir()}
+    if structures and len(folders) == len(structures):
+        each = {name: index(folder) for name, folder in folders.items()}
+        return _Predicted(masks, next(iter(each.values())), {}, each)
+    made = index(masks)
+    ids = index(labels) if labels.is_dir() else {} if masks != predictions else made
+    return _Predicted(masks, made, ids, {})
+
+
+def _structures_told(predictions: Path) -> tuple[str, ...]:
+    """Names of predicted structures: as recorded, or of the folders that are there."""
+    recorded = recorded_legend(predictions) if recorded_kind(predictions) == "multilabel" else None
+    if recorded is not None:
+        return tuple(e.name for e in recorded)[1:]
+    masks = predictions / "masks" if (predictions / "masks").is_dir() else predictions
+    return tuple(sorted(p.name for p in masks.iterdir() if p.is_dir() and list_images(p))) if masks.is_dir() else ()
+
+
+def _folder_of(found: _Predicted) -> Path:
+    """The folder whose files stand for the images."""
+    return found.masks / next(iter(found.structures)) if found.structures else found.masks
+
+
+def _of_structures(found: _Predicted, structures: Sequence[str], name: str, truth: Path) -> tuple[Path, ...]:
+    """A predicted mask for each true structure of an image. Raises LabelsError or PairingError where one is missing."""
+    lacking = [s for s in structures if s not in found.structures]
+    if lacking:
+        held = f"those of {', '.join(found.structures)}" if found.structures else "one mask an image"
+        raise LabelsError(f"holds {held}, the truth in {truth} a mask a structure: {', '.join(structures)}", where=found.masks,
+                          fix=f"put the predictions in a folder a structure ({found.masks.name}/{lacking[0]}/…), or evaluate one: "
+                              f"--masks {lacking[0]}")
+    absent = [s for s in structures if name not in found.structures[s]]
+    if absent:
+        raise PairingError(f"{name} has no prediction of {', '.join(absent)}", where=found.masks, fix="predict it again")
+    return tuple(found.structures[s][name] for s in structures)
+
+
+def truth_layout(predictions: Path, truth: Path, settings: DataSettings, masks: str | Path | None = None) -> Layout:
+    """The labels of a folder: of its own images, or else of what was predicted; a pair a plane where each is an image.
+
+    Raises ManyErrors listing files whose planes cannot be told.
+    """
+    if masks is not None:
+        return _in_planes(find_layout(truth, masks), settings)
+    unread = tuple(unread_error(truth))
+    if not list_images(truth) and not list_annotations(truth) and not unread:
+        raise PairingError("holds no masks", where=truth, fix="give the folder with the true masks")
+    if list_images(truth):
+        layout = find_layout(truth)
+        if layout.labelled:
+            return _in_planes(layout, settings)
+    folder = next((p for p in sorted(truth.iterdir()) if p.is_dir() and p.name.casefold() in MASK_FOLDERS), truth)
+    files = label_files(folder)
+    # Each mask stands for its image, so that one without a prediction is missed; else folders of objects, or structures.
+    plain = Layout(folder, "masks", tuple(Pair(s, p, truth_of(p)) for s, p in files.items()), problems=unread)
+    if not list_annotations(folder):  # outlines cannot say how many planes their image has
+        plain = _in_planes(plain, settings)
+    if match([p.name for p in plain.pairs], list(index(predictions)))[0]:
+        return plain
+    layout = paired(predictions, folder, truth)
+    return replace(layout, problems=unread) if layout.labelled else plain
+
+
+def _in_planes(layout: Layout, settings: DataSettings) -> Layout:
+    """A pair a plane or time point, where each is an image."""
+    split, errors = split_planes(layout, settings)
+    if errors:
+        raise errors[0] if len(errors) == 1 else ManyErrors(f"{len(errors)} files of the truth cannot be read:", errors)
+    return split
+
+
+def _predicted_parts(layout: Layout, made: Sequence[str]) -> tuple[Layout, list[str]]:
+    """(the parts of which anything was predicted, a line for the others); names are without the folder of the part."""
+    parts = {part: [p for p in layout.pairs if p.part == part] for part in dict.fromkeys(p.part for p in layout.labelled)}
+    short = {part: [replace(p, name=_below_part(p)) for p in pairs] for part, pairs in parts.items()}
+    done = [part for part, pairs in short.items() if match([p.name for p in pairs], made)[0]] or list(parts)
+    pairs = [p for part in done for p in short[part]]
+    if len({p.name for p in pairs}) < len(pairs):  # several parts have an image of one name
+        pairs = [p for part in done for p in parts[part]]
+    left = [part or "without a name" for part in parts if part not in done]
+    notes = [f"nothing of the part {' and '.join(left)} was predicted: it is left out"] if left else []
+    return replace(layout, pairs=tuple(pairs)), notes
+
+
+def _below_part(pair: Pair) -> str:
+    first, *rest = PurePosixPath(pair.name).parts
+    return "/".join(rest) if rest and pair.part is not None and part_of(first) == pair.part else pair.name

@@ -1,0 +1,180 @@
+"""From the probabilities of a network to objects: seeds in the middles, flooded to the edge of the foreground."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, fields
+from typing import Any, Literal
+
+import numpy as np
+import numpy.typing as npt
+
+from biomask.errors import LabelsError, SizeError
+from biomask.instances.filter import fill_holes, in_scan_order
+
+InstanceTarget = Literal["distance", "borders"]
+
+#: Ranges that thresholds must lie in.
+RANGES: Mapping[str, tuple[float, float]] = {
+    "foreground": (0, 1), "seed": (-1, 1), "seed_size": (1, 2**53), "min_size": (1, 2**53), "sigma": (0, 10), "hole": (0, 1),
+}
+
+
+@dataclass(frozen=True)
+class Thresholds:
+    """Where objects begin and end; kept in the model file as numbers."""
+
+    foreground: float = 0.5
+    """Pixels are of some object where 1 - p(background) is above this."""
+    seed: float = 0.5
+    """Pixels are the middle of an object where the interior is above this. The interior is distance - border, -1..1;
+    with the target "borders" it is 1 - p(background)."""
+    seed_size: int = 1
+    """Middles of fewer pixels are none."""
+    min_size: int = 1
+    """Objects of fewer pixels are none."""
+    sigma: float = 0.0
+    """Standard deviation, in pixels of the finest axis, of the Gaussian that smooths the interior first; 0 = none."""
+    hole: float = 0.1
+    """Holes of at most this share of their object are filled."""
+
+    def __post_init__(self) -> None:
+        for name, (low, high) in RANGES.items():
+            if not low <= getattr(self, name) <= high:
+                raise LabelsError(f"threshold {name} = {getattr(self, name)} is not in {low}..{high}")
+
+    def to_dict(self) -> dict[str, float]:
+        """All of them as floats, by name."""
+        return {name: float(value) for name, value in asdict(self).items()}
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, float]) -> Thresholds:
+        """Back from `to_dict`; what is missing takes the default. Raises LabelsError for unknown names and values out of range."""
+        known = {f.name for f in fields(cls)}
+        if set(values) - known:
+            raise LabelsError(f"thresholds {sorted(set(values) - known)} are not known", fix=f"known are {sorted(known)}")
+        return cls(**{n: round(v) if n.endswith("_size") and np.isfinite(v) else float(v)  # type: ignore[arg-type]
+                      for n, v in values.items()})
+
+
+@dataclass(frozen=True)
+class ObjectMaps:
+    """What objects are made of, from the probabilities of an image."""
+
+    foreground: npt.NDArray[np.float32]
+    """(*S), 1 - p(background), 0..1."""
+    interior: npt.NDArray[np.float32]
+    """(*S), high in the middles of objects: distance - border, -1..1, or the foreground."""
+
+
+def label_instances(probabilities: npt.NDArray[Any], thresholds: Thresholds, *, target: InstanceTarget = "distance",
+                    spacing: Mapping[str, float] | None = None) -> npt.NDArray[np.int32]:
+    """Objects of an image or volume: int32 ids (*S), 0 = background, 1..n in the order of their first pixels.
+
+    probabilities: float (K + 2, *S), softmax of background and K - 1 classes, then distance and border; with
+    target="borders" the K alone. spacing: micrometres a pixel along z, y, x, so that smoothing is round there too.
+
+    Seeds are the components (connected by sides, in 3D faces) of the interior above `seed` inside the foreground; a watershed
+    of the interior, from its heights down, gives every pixel of the foreground to a seed. An object of fewer than
+    `min_size` pixels gives them to those that touch it. A part of the foreground that is left without an object becomes
+    one if it is large enough, so that none is lost for a weak middle. Objects are in one piece.
+    Raises SizeError for other shapes, LabelsError for values that are not finite.
+    """
+    maps = object_maps(probabilities, target)
+    return label_maps(maps.foreground, smoothed(maps.interior, thresholds.sigma, spacing), thresholds)
+
+
+def object_maps(probabilities: npt.NDArray[Any], target: InstanceTarget = "distance") -> ObjectMaps:
+    """Foreground and interior; see `label_instances`."""
+    least = 4 if target == "distance" else 2
+    if probabilities.ndim not in (3, 4) or len(probabilities) < least:
+        raise SizeError(f"probabilities have shape {probabilities.shape}, not ({least} or more channels, *S)")
+    foreground = np.subtract(1, probabilities[0], dtype=np.float32)
+    interior = foreground
+    if target == "distance":
+        interior = np.subtract(probabilities[-2], probabilities[-1], dtype=np.float32)
+    if not (np.isfinite(foreground).all() and np.isfinite(interior).all()):
+        raise LabelsError("probabilities are not finite")
+    return ObjectMaps(foreground, interior)
+
+
+def smoothed(interior: npt.NDArray[np.float32], sigma: float,
+             spacing: Mapping[str, float] | None = None) -> npt.NDArray[np.float32]:
+    """The interior after a Gaussian of `sigma` pixels of the finest axis, fewer along coarser ones."""
+    from scipy import ndimage
+
+    if sigma <= 0 or not interior.size:
+        return interior
+    sizes = [spacing[axis] if spacing else 1.0 for axis in "zyx"[-interior.ndim:]]
+    return np.asarray(ndimage.gaussian_filter(interior, [sigma * min(sizes) / s for s in sizes], mode="nearest", truncate=3))
+
+
+def label_maps(foreground: npt.NDArray[np.float32], interior: npt.NDArray[np.float32],
+               thresholds: Thresholds) -> npt.NDArray[np.int32]:
+    """Objects of the two maps (*S), the interior smoothed already; see `label_instances`."""
+    from scipy import ndimage
+
+    inside = foreground > thresholds.foreground
+    if not inside.any():
+        return np.zeros(inside.shape, np.int32)
+    parts, count = ndimage.label(inside)
+    seeds = _seeds(inside & (interior > thresholds.seed), thresholds.seed_size)
+    ids = _flood(parts, count, interior, seeds)
+    ids = _settle(parts, count, interior, ids, thresholds.min_size)
+    return in_scan_order(fill_holes(ids, thresholds.hole))
+
+
+def _seeds(high: npt.NDArray[np.bool_], least: int) -> npt.NDArray[np.int32]:
+    """Ids 1..n of the components of at least so many pixels."""
+    from scipy import ndimage
+
+    seeds, count = ndimage.label(high)
+    if least > 1 and count:
+        kept = np.bincount(seeds.reshape(-1)) >= least
+        kept[0] = False
+        seeds = np.where(kept, np.cumsum(kept), 0).astype(np.int32)[seeds]
+    return np.asarray(seeds, np.int32)
+
+
+def _flood(parts: npt.NDArray[np.int32], count: int, interior: npt.NDArray[np.float32],
+           seeds: npt.NDArray[np.int32]) -> npt.NDArray[np.int32]:
+    """Every pixel of the parts of the foreground that have seeds belongs to one of them; 0 in the others."""
+    from skimage.segmentation import watershed
+
+    at = np.flatnonzero(seeds)
+    of_seed = np.zeros(int(seeds.max()) + 1, np.int32)
+    of_seed[seeds.reshape(-1)[at]] = parts.reshape(-1)[at]
+    several = np.bincount(of_seed[1:], minlength=count + 1) > 1
+    only = np.zeros(count + 1, np.int32)
+    only[of_seed[1:]] = np.arange(1, len(of_seed))
+    only[several] = 0
+    ids = only[parts]  # a part with one seed needs no flood
+    if several.any():
+        contested = several[parts]
+        flooded = watershed(-interior, markers=np.where(contested, seeds, 0), mask=contested)
+        np.copyto(ids, flooded, where=contested)
+    return ids
+
+
+def _settle(parts: npt.NDArray[np.int32], count: int, interior: npt.NDArray[np.float32], ids: npt.NDArray[np.int32],
+            min_size: int) -> npt.NDArray[np.int32]:
+    """Small objects give their pixels to the neighbours; parts of the foreground without objects become one, or none if small."""
+    from scipy import ndimage
+    from skimage.segmentation import watershed
+
+    area = np.bincount(ids.reshape(-1))
+    small = area < min_size
+    small[0] = False
+    if (small & (area > 0)).any():
+        left = small[ids]
+        ids = np.where(left, 0, ids)
+        around = ndimage.binary_dilation(left) & (parts > 0)  # what is next to them is all that the flood starts from
+        ids = np.where(left, watershed(-interior, markers=np.where(around, ids, 0), mask=around), ids).astype(np.int32)
+    occupied = np.zeros(count + 1, bool)
+    occupied[parts.reshape(-1)[np.flatnonzero(ids)]] = True
+    new = ~occupied & (np.bincount(parts.reshape(-1), minlength=count + 1) >= min_size)
+    new[0] = False
+    if new.any():
+        numbers = np.where(new, np.cumsum(new) + len(area), 0).astype(np.int32)
+        ids = ids + numbers[parts]
+    return ids

@@ -1,0 +1,108 @@
+"""Objects of an image and their rows of `objects.csv`."""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, TextIO
+
+import numpy as np
+import numpy.typing as npt
+
+from biomask.errors import DiskFullError, InputError
+from biomask.image import Image
+from biomask.instances import class_of_objects, components, label_instances
+from biomask.instances.measure import Columns, measure_objects
+from biomask.instances.table import ObjectsTable, object_columns
+from biomask.io.files import writing
+
+if TYPE_CHECKING:
+    from biomask.checkpoint import Model
+
+
+@dataclass(frozen=True)
+class Found:
+    """Objects of one image, or of one structure in it."""
+
+    ids: npt.NDArray[np.int32]
+    """(*S), 0 = background."""
+    classes: npt.NDArray[np.int64]
+    """(n + 1,), the class of each, as a position in the legend."""
+    probability: npt.NDArray[np.float32] | None
+    """(*S), that a pixel belongs to any object; None where it was not kept."""
+
+
+def find_objects(model: Model, decided: npt.NDArray[np.uint8], maps: npt.NDArray[np.float32] | None) -> list[Found]:
+    """Objects of an image; one entry a structure for multilabel models.
+
+    decided, maps: as `biomask.prediction.maps` gives them. Of models that were not trained on objects they are the connected
+    pieces of each class.
+    """
+    task = model.task
+    if task.kind == "multilabel":
+        found = []
+        for k, mask in enumerate(decided):
+            ids, classes = components(mask > 0)
+            found.append(Found(ids, np.where(classes > 0, k + 1, 0), None if maps is None else maps[k]))
+        return found
+    if task.kind == "instances" and maps is not None:
+        ids = label_instances(maps, model.thresholds, target=task.target, spacing=model.header.spacing)
+        return [Found(ids, class_of_objects(ids, maps, task.entries), 1 - maps[0])]
+    ids, classes = components(decided)
+    return [Found(ids, classes, None if maps is None else 1 - maps[0])]
+
+
+def measure_found(found: Sequence[Found], image: Image, model: Model) -> list[Columns]:
+    """Measurements of objects, a table a structure."""
+    names = tuple(e.name for e in model.legend)
+    return [measure_objects(f.ids, image=image.array, classes=f.classes, probability=f.probability, spacing=image.spacing,
+                            names=names, channel_names=image.channel_names or model.header.channel_names) for f in found]
+
+
+class ObjectsFile:
+    """objects.csv of a folder of predictions: rows are added image by image, and those of earlier runs stay.
+
+    Each image's rows are on the disk before the image counts as done; what a killed run left of others is dropped.
+    """
+
+    def __init__(self, path: Path, model: Model, *, micrometres: bool, probability: bool, done: Collection[str]) -> None:
+        header = model.header
+        names = header.channel_names if len(header.channel_names) == header.in_channels else ()
+        columns = object_columns(header.spatial_dims, micrometres=micrometres, classes=True, probability=probability,
+                                 channels=header.in_channels, channel_names=names)
+        rows = list[list[str]]()
+        if path.is_file():
+            columns, rows = _kept(path, columns, set(done))
+        with writing(path) as temporary, temporary.open("w", newline="", encoding="utf-8", errors="backslashreplace") as file:
+            ObjectsTable(file, columns)
+            csv.writer(file, lineterminator="\n").writerows(rows)
+        self._file: TextIO = path.open("a", newline="", encoding="utf-8", errors="backslashreplace")
+        self.path, self._table = path, ObjectsTable(self._file, columns, header=False)
+
+    def add(self, name: str, tables: Sequence[Columns]) -> None:
+        """The rows of one image. Raises DiskFullError."""
+        try:
+            for columns in tables:
+                self._table.write(name, {k: v for k, v in columns.items() if k in self._table.columns})
+            self._file.flush()
+        except OSError as error:
+            raise DiskFullError("the disk is full", where=self.path, fix="free some space and run the command again") from error
+
+    def close(self) -> None:
+        """No more rows."""
+        self._file.close()
+
+
+def _kept(path: Path, columns: list[str], done: set[str]) -> tuple[list[str], list[list[str]]]:
+    """(columns of both runs, the rows of images that are done)."""
+    with path.open(newline="", encoding="utf-8", errors="backslashreplace") as file:
+        lines = list(csv.reader(file))
+    if not lines or lines[0][:1] != ["image"]:
+        raise InputError("is not a table of biomask predict", where=path, fix="choose another -o")
+    before = lines[0][1:]
+    both = [*columns, *(c for c in before if c not in columns)]
+    place = {c: i + 1 for i, c in enumerate(before)}
+    return both, [[line[0], *(line[place[c]] if c in place else "" for c in both)] for line in lines[1:]
+                  if len(line) == len(lines[0]) and line[0] in done]

@@ -1,0 +1,101 @@
+"""Weights to begin with: of a biomask model, or of a file of tensors."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from biomask.checkpoint import MODEL_FILE, load_model
+from biomask.errors import MissingPathError, ModelFileError, UsageError
+from biomask.models.ensemble import Ensemble
+from biomask.recipe import Recipe
+
+#: Factor of the rate when training goes on from trained weights, unless a rate is given.
+GENTLER = 0.3
+
+
+@dataclass(frozen=True)
+class Begin:
+    """Weights to begin with."""
+
+    tensors: dict[str, Tensor]
+    name: str
+    recipe: Recipe | None = None
+    """Of a biomask model: how it was trained."""
+
+
+def read_begin(path: str | Path) -> Begin:
+    """A model folder, a model file, or tensors in a .safetensors, .pth or .pt file; nothing is unpickled but tensors.
+
+    Raises MissingPathError, or ModelFileError for what holds no tensors.
+    """
+    path = Path(path)
+    if not path.exists():
+        raise MissingPathError("no such model or file of weights", where=path)
+    file = path / MODEL_FILE if path.is_dir() else path
+    if file.suffix == ".safetensors":
+        from safetensors import SafetensorError, safe_open
+        from safetensors.torch import load_file
+
+        try:
+            with safe_open(file, framework="pt") as opened:
+                ours = "biomask" in (opened.metadata() or {})
+            if not ours:
+                return Begin(load_file(file), str(path))
+        except (SafetensorError, OSError) as error:
+            raise ModelFileError(f"cannot be read ({error})", where=file) from error
+    if path.is_dir() or file.suffix == ".safetensors":
+        model = load_model(path)
+        network = model.network.members[0] if isinstance(model.network, Ensemble) else model.network
+        return Begin(dict(network.state_dict()), str(path), model.header.recipe)
+    return Begin(_tensors(file), str(path))
+
+
+def _tensors(file: Path) -> dict[str, Tensor]:
+    try:
+        content: Any = torch.load(file, map_location="cpu", weights_only=True)
+    except Exception as error:
+        raise ModelFileError(f"holds no tensors that can be read safely ({type(error).__name__})", where=file,
+                             fix="give a model that biomask trained, or a state dict saved by torch.save") from error
+    for key in ("state_dict", "model", "model_state_dict"):
+        if isinstance(content, dict) and isinstance(content.get(key), dict):
+            content = content[key]
+    items = content.items() if isinstance(content, dict) else ()
+    found = {str(k).removeprefix("module."): v for k, v in items if isinstance(v, Tensor)}
+    if not found:
+        raise ModelFileError("holds no tensors by name", where=file, fix="give a state dict")
+    return found
+
+
+def begin_recipe(recipe: Recipe, begin: Begin | None, settings: tuple[str, ...]) -> Recipe:
+    """The recipe for going on from a model: its network and normalisation, and a gentler rate, unless they were set."""
+    if begin is None:
+        return recipe
+    given = {s.partition("=")[0].strip() for s in settings}
+    update: dict[str, Any] = {}
+    if begin.recipe is not None:
+        update["network"] = begin.recipe.network
+        update["normalization"] = begin.recipe.normalization
+        if any(g.startswith(("network.", "normalization.")) for g in given):
+            raise UsageError("--set network.… and normalization.… are those of the model that --from names", fix="leave them out")
+    if "training.lr" not in given:
+        update["training"] = recipe.training.model_copy(update={"lr": recipe.training.lr * GENTLER})
+    return recipe.model_copy(update=update)
+
+
+def load_into(network: nn.Module, begin: Begin) -> tuple[str, ...]:
+    """Load what fits; returns the names of tensors that do not and begin anew. Raises ModelFileError where nothing fits."""
+    own = network.state_dict()
+    fits = {k: v for k, v in begin.tensors.items() if k in own and own[k].shape == v.shape}
+    weights = [k for k, v in own.items() if v.is_floating_point()]
+    if not any(k in fits for k in weights):
+        theirs = ", ".join(list(begin.tensors)[:3])
+        raise ModelFileError(f"none of its {len(begin.tensors)} tensors fits the network ({theirs}, …; the network has "
+                             f"{', '.join(list(own)[:3])}, …)", where=begin.name,
+                             fix="choose the recipe whose network it was trained with (--recipe)")
+    network.load_state_dict({**own, **fits})
+    return tuple(sorted(k for k in weights if k not in fits))

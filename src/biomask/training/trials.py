@@ -1,0 +1,53 @@
+"""What is tried with the best weights when training ends: thresholds of objects, and averaging over copies of the image."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from torch import nn
+
+from biomask.instances import Thresholds
+from biomask.instances.tune import tune_thresholds
+from biomask.metrics.average_precision import instance_scores
+from biomask.prediction.maps import Augment, Symmetry
+from biomask.training.validation import AS_IT_IS, Judge, Score
+
+#: Averaging makes prediction several times as slow: it has to raise the score by this much.
+WORTH = 0.002
+
+#: Largest number of held-out images whose thresholds are tuned together.
+MOST_TUNED = 40
+
+
+def choose_augment(network: nn.Module, judge: Judge, wanted: Augment | None, copies: Callable[[Augment], list[Symmetry]],
+                   thresholds: Thresholds | None) -> tuple[Augment, dict[str, float]]:
+    """(the copies that predictions are the mean of, scores of what was tried). wanted: as the recipe says; None = try."""
+    if wanted is not None:
+        return wanted, {}
+    plain = judge.score(network, thresholds)
+    if len(copies("symmetries")) == 1:
+        return "none", {"none": plain.value}
+    found = judge.score(network, thresholds, copies("symmetries"))
+    scores = {"none": plain.value, "symmetries": found.value}
+    return ("symmetries" if found.value >= plain.value + WORTH else "none"), scores
+
+
+def tune(network: nn.Module, judge: Judge, start: Thresholds, copies: list[Symmetry] | None = None,
+         ) -> tuple[Thresholds, Score, Score]:
+    """(thresholds by which the held-out images score best, their score, the score of `start`)."""
+    copies = copies or list(AS_IT_IS)
+    network.eval()
+    indices = list(judge.indices)[:MOST_TUNED]
+    maps = {i: judge.maps(network, i, copies) for i in indices}
+    items = [(maps[i], *judge.dataset.item(i)[1:]) for i in indices]
+
+    def score(truth: npt.NDArray[Any], predicted: npt.NDArray[Any], ignore: npt.NDArray[np.bool_] | None) -> float:
+        value = instance_scores(truth, predicted, ignore).average_precision
+        return float("nan") if value is None else value
+
+    found, _, _ = tune_thresholds([(m, labels[0], ignore) for m, labels, ignore in items], score, start)
+    counts = [np.sum([judge.count(maps[i], i, t) for i in indices], axis=0) for t in (found, start)]
+    return found, judge.summary(counts[0]), judge.summary(counts[1])
