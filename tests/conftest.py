@@ -16,8 +16,8 @@ import pytest
 if "PYTEST_XDIST_WORKER" in os.environ:  # one thread a worker: the workers share the cores
     os.environ.setdefault("OMP_NUM_THREADS", "1")
 
-#: The smallest U-Net that still pools, skips and normalises.
-TINY = ("network.options.width=2", "network.options.depth=1", "network.options.norm=batch")
+#: The smallest U-Net that still pools, skips and normalises; predictions are those of the network itself.
+TINY = ("network.options.width=2", "network.options.depth=1", "network.options.norm=batch", "prediction.augment=none")
 
 
 @pytest.fixture(scope="session")

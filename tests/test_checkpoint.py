@@ -35,7 +35,7 @@ def header(**changes):
 
 def network_of(head):
     torch.manual_seed(0)
-    return build_network(head.recipe, in_channels=head.in_channels, classes=len(head.legend), spatial_dims=head.spatial_dims)
+    return build_network(head.recipe, in_channels=head.in_channels, channels=head.task.channels, spatial_dims=head.spatial_dims)
 
 
 @pytest.fixture(scope="module")

@@ -89,7 +89,7 @@ class TestFacts:
 
     def test_items_are_normalised_with_class_ids(self, tmp_path, make_dataset):
         data = opened(make_dataset(tmp_path, n=2, classes=(5, 9)))
-        image, ids, ignore = data.item(1)
+        image, (ids,), ignore = data.item(1)
         assert image.dtype == np.float32
         assert image.mean() == pytest.approx(0, abs=1e-4)
         assert image.std() == pytest.approx(1, abs=1e-3)
@@ -114,7 +114,7 @@ class TestFacts:
         part = data.subset([2, 0])
         assert part.facts.sizes == ((30, 30), (20, 20))
         assert [p.name for p in part.pairs] == ["02", "00"]
-        assert part.item(0)[1].shape == (30, 30)
+        assert part.item(0)[1].shape == (1, 30, 30)
 
     def test_the_cache_is_bounded_and_changes_nothing(self, tmp_path, make_dataset):
         data, small = (opened(make_dataset(tmp_path / "d", n=4)) for _ in range(2))
@@ -129,8 +129,7 @@ class TestKind:
     """Design: ids that differ between images and form one component each are instances."""
 
     def kind(self, tmp_path, masks, **settings):
-        data = opened_or_refused(write(tmp_path, masks), "the labels look like instances", **settings)
-        return data.facts.kind if data else "instances"
+        return opened(write(tmp_path, masks), **settings).facts.kind
 
     @pytest.mark.parametrize("values", [[255], [1], [1, 2], [128, 255], [1, 1, 1, 2, 2, 2]])
     def test_few_values_are_classes(self, tmp_path, values):
@@ -177,31 +176,37 @@ class TestKind:
         """Class ids are held in 8 bits: 300 classes would be trained as if some were others."""
         mask = np.kron(np.arange(400).reshape(20, 20) % 300, np.ones((3, 3), int)).astype(np.uint16)
         data = opened_or_refused(write(tmp_path, [mask] * 2), "300", kind="classes")
-        assert data is None or np.array_equal(data.item(0)[1], mask)
+        assert data is None or np.array_equal(data.item(0)[1][0], mask)
 
     def test_reasons_name_the_values(self):
         assert infer_kind({0: 5, 255: 3}, [frozenset({255})]) == ("classes", "the values are [0, 255]")
 
-    def test_the_error_says_how_to_go_on(self, tmp_path):
-        with pytest.raises(LabelsError) as caught:
-            opened(write(tmp_path, [blobs(list(range(1, n + 1))) for n in (12, 30, 21)]))
-        assert caught.value.fix
-        assert "--labels classes" in caught.value.fix
+    def test_objects_come_with_ids_and_classes(self, tmp_path):
+        masks = [blobs(list(range(1, n + 1))) for n in (12, 30, 21)]
+        data = opened(write(tmp_path, masks))
+        assert data.facts.kind == "instances"
+        for i, mask in enumerate(masks):
+            ids, classes = data.item(i)[1]
+            assert np.array_equal(ids, mask)
+            assert np.array_equal(classes, mask > 0)
 
     @pytest.mark.data
     def test_instances_of_the_real_fixture(self, data_root, tmp_path):
         for name, sub in (("img2d.tif", "images"), ("mask2d.tif", "masks")):
             (tmp_path / sub).mkdir()
             (tmp_path / sub / "a.tif").write_bytes((data_root / "fixtures" / name).read_bytes())
-        with pytest.raises(LabelsError, match="instances"):
-            opened(tmp_path)
+        data = opened(tmp_path)
+        assert data.facts.kind == "instances"
+        ids, classes = data.item(0)[1]
+        assert np.array_equal(ids > 0, classes > 0)
+        assert len(np.unique(ids)) > 2
 
 
 class TestIgnore:
     def test_unknown_pixels_are_no_class(self, tmp_path):
         data = opened(write(tmp_path, [blobs([1, 1, 255]), blobs([1])]), ignore=255)
         assert data.legend.values == (0, 1)
-        _, ids, ignore = data.item(0)
+        _, (ids,), ignore = data.item(0)
         assert ignore is not None
         assert ignore.sum() == 16
         assert (ids[ignore] == 0).all()
@@ -427,20 +432,20 @@ class TestForms:
         colours = np.array([(0, 0, 0), (255, 0, 0), (0, 0, 255)], np.uint8)
         data = opened(self.make(tmp_path, lambda path, t: write_picture(path, np.moveaxis(colours[t], -1, 0))))
         assert [e.colour for e in data.legend] == [(0, 0, 0), (0, 0, 255), (255, 0, 0)]
-        assert np.array_equal(data.item(0)[1], np.array([0, 2, 1])[self.truth(0)])
+        assert np.array_equal(data.item(0)[1][0], np.array([0, 2, 1])[self.truth(0)])
 
     def test_a_downsample(self, tmp_path):
         self.make(tmp_path, lambda path, t: write_picture(path, t.astype(np.uint8)))
         for i in range(3):
             big = np.kron(np.random.default_rng(i).integers(0, 255, (40, 40)), np.ones((3, 3))).astype(np.uint8)
             write_picture(tmp_path / "images" / f"{i}.png", big)
-        assert np.array_equal(opened(tmp_path, mask_scale=3).item(0)[1], np.kron(self.truth(0), np.ones((3, 3))))
+        assert np.array_equal(opened(tmp_path, mask_scale=3).item(0)[1][0], np.kron(self.truth(0), np.ones((3, 3))))
 
     def test_fractions(self, tmp_path):
         folder = self.make(tmp_path, lambda path, t: tifffile.imwrite(path.with_suffix(".tif"), (t / 4).astype(np.float32)))
         data = opened(folder)
         assert data.facts.kind == "soft"
-        assert np.array_equal(data.item(0)[1], self.truth(0) == 2)
+        assert np.array_equal(data.item(0)[1][0], self.truth(0) == 2)
 
     def test_jpeg_with_values(self, tmp_path):
         from PIL import Image as Pillow
@@ -455,7 +460,7 @@ class TestForms:
         with pytest.raises(LabelsError, match=r"--values 0,255"):
             opened(tmp_path)
         data = opened(tmp_path, values=(0, 255))
-        assert np.array_equal(data.item(0)[1], np.kron(self.truth(0) > 0, np.ones((4, 4))))
+        assert np.array_equal(data.item(0)[1][0], np.kron(self.truth(0) > 0, np.ones((4, 4))))
 
     def test_outlines_with_classes(self, tmp_path):
         import json
@@ -468,16 +473,23 @@ class TestForms:
         data = opened(self.make(tmp_path, save))
         assert data.facts.kind == "classes"
         assert [e.name for e in data.legend] == ["background", "stroma", "tumour"]
-        ids = data.item(0)[1]
+        ids = data.item(0)[1][0]
         assert (ids[3:9, 3:9] == 2).all()
         assert (ids[20:26, 20:26] == 1).all()
         assert (ids > 0).sum() == 72
 
-    @pytest.mark.parametrize("kind", ["instances", "multilabel"])
-    def test_kinds_that_are_not_trained_yet_are_refused(self, tmp_path, kind):
+    def test_values_that_are_told_to_be_objects(self, tmp_path):
+        self.make(tmp_path, lambda path, t: write_picture(path, t.astype(np.uint8)))
+        data = opened(tmp_path, kind="instances")
+        ids, classes = data.item(0)[1]
+        assert data.facts.kind == "instances"
+        assert np.array_equal(ids > 0, self.truth(0) > 0)
+        assert np.array_equal(classes, self.truth(0) > 0)
+
+    def test_one_mask_an_image_holds_no_structures_that_overlap(self, tmp_path):
         self.make(tmp_path, lambda path, t: write_picture(path, t.astype(np.uint8)))
         with pytest.raises(LabelsError):
-            opened(tmp_path, kind=kind)
+            opened(tmp_path, kind="multilabel")
 
 
 class TestReplayed:
@@ -570,10 +582,18 @@ class TestReal:
     @pytest.mark.parametrize(("folder", "masks", "kind"), [
         ("ctc", None, "instances"), ("drishti_gs", None, "multilabel"), ("dsb2018_original", None, "instances"),
         ("coco_mini", None, "instances"), ("mouse_embryo3d", None, "instances")])
-    def test_kinds_that_are_not_trained_yet(self, data_root, folder, masks, kind):
-        with pytest.raises(LabelsError, match=f"the labels look like {kind}") as caught:
-            opened(data_root / folder, masks)
-        assert caught.value.fix
+    def test_objects_and_structures(self, data_root, folder, masks, kind):
+        data = opened(data_root / folder, masks)
+        assert data.facts.kind == kind
+        image, labels, _ = data.item(0)
+        assert labels.shape[1:] == image.shape[1:]
+        if kind == "multilabel":
+            assert len(labels) == len(data.legend) - 1
+            assert labels.max() == 1
+        else:
+            ids, classes = labels
+            assert np.array_equal(ids > 0, classes > 0)
+            assert classes.max() < len(data.legend)
 
     def test_magnetic_resonance(self, data_root):
         data = opened(data_root / "hippocampus", validation_share=0.1)

@@ -8,7 +8,10 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from biomask.data.patches import PatchGeometry, draw_sample, make_batch
+from biomask.data.dataset import Dataset
+from biomask.data.draws import Draw, PatchGeometry, draw_sample
+from biomask.data.looks import change_looks
+from biomask.data.patches import Batch, Sampling, make_batch
 from biomask.recipe import AugmentationSettings
 
 AUGMENTED, PLAIN = AugmentationSettings(), AugmentationSettings(flip=(), rotate90=False)
@@ -19,20 +22,23 @@ class Items:
 
     def __init__(self, *sizes, ignore=None):
         self.sizes, self.ignore = sizes, ignore
-        self.facts = SimpleNamespace(sizes=sizes)
+        self.facts = SimpleNamespace(sizes=sizes, kind="classes")
+        self._places = {}
+
+    places = Dataset.places
 
     def item(self, i):
         code = self.code(i)
         ignore = None if self.ignore is None or i not in self.ignore else code % 7 == 3
-        return code[None].astype(np.float32), (code % 251).astype(np.uint8), ignore
+        return code[None].astype(np.float32), (code % 251).astype(np.uint8)[None], ignore
 
     def code(self, i):
         """A number of its own for every pixel of every image."""
         return np.arange(np.prod(self.sizes[i])).reshape(self.sizes[i]) + 10_000 * i
 
 
-def batch(items, seed, samples, geometry, augmentation=AUGMENTED):
-    return make_batch(items, seed, samples, geometry, augmentation, torch.device("cpu"))
+def batch(items, seed, samples, geometry, augmentation=AUGMENTED, **more) -> Batch:
+    return make_batch(items, Sampling(seed, geometry, augmentation, **more), samples, torch.device("cpu"))
 
 
 def whole(side, dims=2):
@@ -55,11 +61,12 @@ class TestDrawSample:
         assert target[0] == target[1] or draw.turns == 0
 
     def test_seeds_and_numbers_give_different_samples(self):
-        draws = {draw_sample(seed, n, [(100, 100)], whole(8), AUGMENTED) for seed in range(20) for n in range(20)}
-        assert len(draws) > 390
+        draws = [draw_sample(seed, n, [(100, 100)], whole(8), AUGMENTED) for seed in range(20) for n in range(20)]
+        assert len({(d.start, d.flips, d.turns) for d in draws}) > 390
+        assert len({d.seed for d in draws}) == 400
 
-    def test_images_are_drawn_by_their_pixels(self):
-        sizes = [(10, 10), (30, 10)]
+    def test_images_are_drawn_by_the_root_of_their_pixels(self):
+        sizes = [(10, 10), (90, 10)]
         drawn = [draw_sample(0, n, sizes, whole(4), PLAIN).image for n in range(2000)]
         assert 0.72 < np.mean(drawn) < 0.78
 
@@ -101,17 +108,17 @@ class TestMakeBatch:
         middle = made.images[:, 0, margin[0]: made.images.shape[2] - margin[0], margin[1]: made.images.shape[3] - margin[1]]
         codes = middle.long()
         assert made.images.dtype == torch.float32
-        assert made.targets.dtype == torch.int64
-        assert made.targets.shape == (len(samples), *geometry.target)
-        assert torch.equal(codes % 251, made.targets)
+        assert made.labels.dtype == torch.uint8
+        assert made.labels.shape == (len(samples), 1, *geometry.target)
+        assert torch.equal(codes % 251, made.labels[:, 0].long())
         if made.ignore is not None:
             first = codes < 10_000
             assert torch.equal(made.ignore, first & (codes % 7 == 3))
 
     def test_volumes_stay_aligned(self):
         made = batch(Items((5, 8, 9)), 3, range(20), PatchGeometry((4, 6, 6), (0, 0, 0)))
-        assert torch.equal(made.images[:, 0].long() % 251, made.targets)
-        assert len({tuple(t.flatten().tolist()) for t in made.targets}) > 10
+        assert torch.equal(made.images[:, 0].long() % 251, made.labels[:, 0].long())
+        assert len({tuple(t.flatten().tolist()) for t in made.labels}) > 10
 
     @settings(deadline=None, max_examples=30)
     @given(st.integers(0, 1000), st.lists(st.integers(0, 1000), min_size=2, max_size=5))
@@ -121,8 +128,8 @@ class TestMakeBatch:
         for i, n in enumerate(samples):
             alone = batch(items, seed, [n], geometry)
             assert torch.equal(together.images[i], alone.images[0])
-            assert torch.equal(together.targets[i], alone.targets[0])
-            known = torch.zeros_like(alone.targets[0], dtype=torch.bool)
+            assert torch.equal(together.labels[i], alone.labels[0])
+            known = torch.zeros_like(alone.labels[0, 0], dtype=torch.bool)
             there = known if together.ignore is None else together.ignore[i]
             assert torch.equal(there, known if alone.ignore is None else alone.ignore[0])
 
@@ -139,7 +146,7 @@ class TestMakeBatch:
             inner = tuple(slice(far + s, far + s + t) for s, t in zip(draw.start, target, strict=True))
             made = batch(items, 0, [n], geometry, PLAIN)
             assert np.array_equal(made.images[0, 0].numpy(), padded[window])
-            assert np.array_equal(made.targets[0].numpy(), padded[inner] % 251)
+            assert np.array_equal(made.labels[0, 0].numpy(), padded[inner] % 251)
 
     def test_without_augmentation_nothing_is_mirrored(self):
         made = batch(Items((12, 17)), 0, range(20), whole(5), PLAIN)
@@ -157,3 +164,144 @@ class TestMakeBatch:
 
         made = batch(Two((12, 12)), 0, range(16), whole(6))
         assert torch.equal(3 * made.images[:, 0], made.images[:, 1])
+
+
+class Steps(Items):
+    """Images whose grey value is the class, in blocks, and a second label channel of ids as large as they come."""
+
+    def item(self, i):
+        y, x = np.indices(self.sizes[i][-2:]) // 6
+        block = np.broadcast_to(10 * y + x, self.sizes[i])
+        ignore = None if self.ignore is None or i not in self.ignore else block % 5 == 2
+        return block[None].astype(np.float32), np.stack([block + 2**30, block % 4]).astype(np.int32), ignore
+
+
+WARPED = AugmentationSettings(warp=1.0)
+
+
+class TestWarped:
+    @pytest.mark.parametrize(("size", "geometry"), [((60, 50), PatchGeometry((32, 32), (0, 0))),
+                                                    ((60, 50), PatchGeometry((24, 20), (6, 4))),
+                                                    ((8, 40, 40), PatchGeometry((4, 24, 24), (0, 0, 0))),
+                                                    ((20, 20), PatchGeometry((32, 32), (4, 4)))])
+    def test_image_labels_and_ignore_move_together(self, size, geometry):
+        """Away from the blocks' edges the image's value, interpolated, is that of the label, which is the nearest one."""
+        made = batch(Steps(size, ignore={0}), 3, range(12), geometry, WARPED)
+        inner = tuple(slice(m, m + t) for m, t in zip(geometry.margin, geometry.target, strict=True))
+        grey, ids = made.images[(slice(None), 0, *inner)], made.labels[:, 0] - 2**30
+        assert made.labels.dtype == torch.int32
+        assert (made.labels[:, 1] == ids % 4).all()
+        flat = (grey - grey.round()).abs() < 1e-3
+        assert flat.float().mean() > 0.4
+        assert ((grey.round().long() == ids) | ~flat).float().mean() > 0.99
+        assert made.ignore is not None
+        assert torch.equal(made.ignore, ids % 5 == 2)
+
+    def test_it_is_no_symmetry_of_the_square(self):
+        straight, bent = (batch(Items((64, 64)), 0, range(8), whole(32), a) for a in (PLAIN, WARPED))
+        assert (straight.images == straight.images.round()).all()
+        assert (bent.images != bent.images.round()).float().mean() > 0.5
+
+    @settings(deadline=None, max_examples=10)
+    @given(st.integers(0, 1000), st.lists(st.integers(0, 1000), min_size=2, max_size=4))
+    def test_company_does_not_matter(self, seed, samples):
+        looks = AugmentationSettings(warp=0.7, intensity=0.5, blur=0.5, noise=0.5)
+        items, geometry = Steps((40, 50), (50, 40)), PatchGeometry((16, 16), (2, 2))
+        together = batch(items, seed, samples, geometry, looks, oversample=0.5)
+        for i, n in enumerate(samples):
+            alone = batch(items, seed, [n], geometry, looks, oversample=0.5)
+            assert torch.equal(together.images[i], alone.images[0])
+            assert torch.equal(together.labels[i], alone.labels[0])
+
+    def test_without_rotation_scale_and_deformation_it_is_the_patch_itself(self):
+        """Only the small stretch of each axis is left."""
+        still = AugmentationSettings(warp=1.0, rotate=0, scale=0, elastic=0, flip=(), rotate90=False)
+        items = Items((64, 64))
+        bent, straight = batch(items, 0, range(10), whole(21), still), batch(items, 0, range(10), whole(21), PLAIN)
+        assert torch.allclose(bent.images[:, 0, 10, 10], straight.images[:, 0, 10, 10], atol=1e-2)
+        assert ((bent.images - straight.images).abs().amax((1, 2, 3)) <= 64 * (0.05 * 10 + 1)).all()
+
+    def test_an_axis_that_carries_meaning_is_not_mirrored(self):
+        """x grows along x in all of them, however they are bent a little."""
+        gentle = AugmentationSettings(warp=1.0, rotate=10, flip=("y",), rotate90=False, elastic=2)
+        made = batch(Items((64, 64)), 0, range(20), whole(16), gentle)
+        x = made.images % 64
+        assert (x[..., 12] > x[..., 3]).float().mean() > 0.9
+
+
+class Rare(Items):
+    """One pixel of class 3 in an image of class 0, and four of class 1 of which two are unknown."""
+
+    spot, others = (37, 11), ((5, 5), (5, 50), (50, 5), (50, 50))
+
+    def item(self, i):
+        labels = np.zeros((1, *self.sizes[i]), np.uint8)
+        ignore = np.zeros(self.sizes[i], bool)
+        labels[(0, *self.spot)] = 3
+        for n, place in enumerate(self.others):
+            labels[(0, *place)] = 1
+            ignore[place] = n % 2 == 1
+        return labels.astype(np.float32), labels, ignore
+
+
+class TestOversampled:
+    def test_each_patch_has_a_known_pixel_of_an_object(self):
+        made = batch(Rare((64, 64)), 0, range(60), whole(8), AUGMENTED, oversample=1.0)
+        seen = (made.labels[:, 0] > 0) & ~made.ignore
+        assert seen.flatten(1).any(dim=1).all()
+        rare = (made.labels == 3).flatten(1).any(dim=1)
+        assert 18 <= int(rare.sum()) <= 42  # a rare class as often as a common one
+
+    def test_the_object_lies_anywhere_in_the_patch(self):
+        made = batch(Rare((64, 64)), 0, range(400), whole(8), PLAIN, oversample=1.0)
+        places = {tuple(p.tolist()) for patch in made.labels[:, 0] for p in (patch == 3).nonzero()}
+        assert len(places) > 40
+
+    def test_a_share_of_them(self):
+        made = batch(Rare((64, 64)), 0, range(400), whole(8), PLAIN, oversample=0.5)
+        share = (made.labels > 0).flatten(1).any(dim=1).float().mean()
+        assert 0.45 < share < 0.62
+
+    def test_without_any_object_places_are_as_drawn(self):
+        class Empty(Items):
+            def item(self, i):
+                image, labels, ignore = super().item(i)
+                return image, np.zeros_like(labels), ignore
+
+        one, two = (batch(Empty((40, 40)), 0, range(20), whole(8), PLAIN, oversample=share) for share in (1.0, 0.0))
+        assert torch.equal(one.images, two.images)
+
+    def test_images_smaller_than_the_patch(self):
+        made = batch(Rare((64, 64)), 0, range(10), PatchGeometry((80, 80), (0, 0)), PLAIN, oversample=1.0)
+        assert (made.labels == 3).flatten(1).any(dim=1).all()
+
+
+class TestLooks:
+    def draws(self, count, **chances) -> list[Draw]:
+        return [draw_sample(0, n, [(64, 64)], whole(32), AugmentationSettings(**chances)) for n in range(count)]
+
+    @pytest.mark.parametrize(("chances", "changed"), [({}, 0), ({"noise": 1.0}, 20), ({"blur": 1.0}, 20), ({"intensity": 1.0}, 20)])
+    def test_what_was_drawn_is_done(self, chances, changed):
+        images = torch.randn((20, 1, 32, 32), generator=torch.Generator().manual_seed(0))
+        found = change_looks(images, self.draws(20, **chances))
+        assert found.shape == images.shape
+        assert torch.isfinite(found).all()
+        assert int((found != images).flatten(1).any(dim=1).sum()) == changed
+
+    @pytest.mark.parametrize("channels", [1, 2, 3, 4])
+    def test_stains_are_those_of_colour_images(self, channels):
+        images = torch.rand((20, channels, 32, 32), generator=torch.Generator().manual_seed(0)) - 0.5
+        found = change_looks(images, self.draws(20, stain=1.0))
+        assert torch.isfinite(found).all()
+        assert bool((found != images).any()) == (channels == 3)
+
+    def test_chances_are_kept(self):
+        looks = [d.look for d in self.draws(1000, intensity=0.3, blur=0.1, noise=0.2, stain=0.5)]
+        shares = [np.mean([getattr(look, name) not in (1, 0, None) for look in looks]) for name in
+                  ("gain", "gamma", "blur", "noise", "stain")]
+        assert shares == pytest.approx([0.3, 0.3, 0.1, 0.2, 0.5], abs=0.05)
+
+    def test_flat_images_stay_finite(self):
+        draws = self.draws(20, intensity=1.0, blur=1.0, noise=0.0, stain=1.0)
+        for channels in (1, 3):
+            assert torch.isfinite(change_looks(torch.zeros(20, channels, 8, 8), draws)).all()

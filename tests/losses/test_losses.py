@@ -9,13 +9,20 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch.nn import functional as F
 
-from biomask.losses import CombinedLoss, cross_entropy, soft_dice_loss
+from biomask.data.targets import Targets
+from biomask.losses import CombinedLoss, LossWeights, cross_entropy, soft_dice_loss
+
+
+def of_classes(loss):
+    """A combined loss of classes alone, called like the others."""
+    return lambda logits, target, ignore=None: loss(logits, Targets(target, ignore=ignore))
+
 
 LOSSES = {
     "cross_entropy": cross_entropy,
     "dice": soft_dice_loss,
-    "combined": CombinedLoss(cross_entropy_weight=0.7, dice_weight=1.3),
-    "weighted": CombinedLoss(class_weights=(0.5, 2.0, 1.0)),
+    "combined": of_classes(CombinedLoss(LossWeights(cross_entropy=0.7, dice=1.3))),
+    "weighted": of_classes(CombinedLoss(class_weights=(0.5, 2.0, 1.0))),
 }
 
 
@@ -190,21 +197,33 @@ class TestDice:
 class TestCombined:
     def test_is_the_weighted_sum(self):
         logits, target, ignore = sample(ignored=0.2)
-        combined = CombinedLoss(cross_entropy_weight=0.3, dice_weight=2.0)(logits, target, ignore)
+        combined = of_classes(CombinedLoss(LossWeights(cross_entropy=0.3, dice=2.0)))(logits, target, ignore)
         parts = 0.3 * cross_entropy(logits, target, ignore) + 2 * soft_dice_loss(logits, target, ignore)
         assert torch.allclose(combined, parts)
 
     def test_weight_zero_is_not_computed(self):
         logits, target, _ = sample()
-        assert torch.equal(CombinedLoss(dice_weight=0)(logits, target), cross_entropy(logits, target))
-        assert torch.equal(CombinedLoss(cross_entropy_weight=0)(logits, target), soft_dice_loss(logits, target))
+        assert torch.equal(of_classes(CombinedLoss(LossWeights(dice=0)))(logits, target), cross_entropy(logits, target))
+        assert torch.equal(of_classes(CombinedLoss(LossWeights(cross_entropy=0)))(logits, target), soft_dice_loss(logits, target))
 
     @pytest.mark.parametrize("weights", [(1, 2, 3), [1.0, 2.0, 3.0], np.array([1.0, 2.0, 3.0])])
     def test_class_weights_of_any_number_type(self, weights):
         logits, target, _ = sample()
         expected = cross_entropy(logits, target, class_weights=torch.tensor([1.0, 2.0, 3.0]))
-        assert torch.allclose(CombinedLoss(dice_weight=0, class_weights=weights)(logits, target), expected)
+        assert torch.allclose(of_classes(CombinedLoss(LossWeights(dice=0), class_weights=weights))(logits, target), expected)
 
     def test_class_weights_follow_the_module(self):
         assert CombinedLoss(class_weights=(1.0, 2.0)).to(torch.float64).class_weights.dtype == torch.float64
         assert "class_weights" in dict(CombinedLoss(class_weights=(1.0, 2.0)).named_buffers())
+
+    def test_the_weight_map_multiplies_each_pixel_of_the_cross_entropy_alone(self):
+        logits, target, ignore = sample(ignored=0.2)
+        weight = torch.rand(target.shape, generator=torch.Generator().manual_seed(4)) * 10
+        found = CombinedLoss()(logits, Targets(target, weight=weight, ignore=ignore))
+        pixels = F.cross_entropy(logits, target, reduction="none") * weight
+        by_hand = torch.stack([p[~i].mean() for p, i in zip(pixels, ignore, strict=True)]).mean()
+        assert torch.allclose(found, by_hand + soft_dice_loss(logits, target, ignore))
+
+    def test_nothing_to_compare_with_costs_nothing(self):
+        logits, _, _ = sample()
+        assert float(CombinedLoss()(logits, Targets(None))) == 0

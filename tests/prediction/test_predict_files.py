@@ -106,10 +106,14 @@ class TestOutputs:
     def test_everything_lies_where_the_contract_says(self, tiny_model, images, tmp_path):
         result = api.predict(tiny_model, images, tmp_path / "out", PredictOptions(device="cpu", probabilities=True))
         assert (result.done, result.skipped, result.out) == (("a", "b", "c"), (), tmp_path / "out")
-        kinds = {"masks": "tif", "outlines": "png", "probabilities": "tif"}
+        kinds = {"masks": "tif", "labels": "tif", "outlines": "png", "probabilities": "tif"}
         expected = [f"{kind}/{name}.{suffix}" for kind, suffix in kinds.items() for name in "abc"]
-        assert set(expected) | {"run.json"} <= set(files(tmp_path / "out"))
-        assert set(files(tmp_path / "out")) - set(expected) <= {"run.json", "report.html"}
+        assert set(files(tmp_path / "out")) == {*expected, "objects.csv", "run.json", "report.html"}
+
+    def test_no_objects_where_they_are_not_wanted(self, tiny_model, images, tmp_path):
+        api.predict(tiny_model, images, tmp_path / "out", PredictOptions(device="cpu", objects=False))
+        assert not (tmp_path / "out" / "labels").exists()
+        assert not (tmp_path / "out" / "objects.csv").exists()
 
     def test_no_probabilities_unless_asked(self, tiny_model, images, tmp_path):
         api.predict(tiny_model, images, tmp_path / "out", CPU)
@@ -291,6 +295,7 @@ class TestManyInputs:
         api.predict(tiny_model, images, tmp_path / "out", CPU)
         before = record(tmp_path / "out")["images"]
         monkeypatch.setattr(module, "predict_tiles", None)  # would raise
+        monkeypatch.setattr(module, "predict_maps", None)
         result = api.predict(tiny_model, images, tmp_path / "out", CPU)
         assert (result.done, result.skipped) == ((), ("a", "b", "c"))
         assert record(tmp_path / "out")["images"] == before
@@ -491,9 +496,12 @@ class TestRefused:
         enough = int((least + 20) * 1e6)  # the test process itself grows a little between the two calls
         assert len(api.predict(tiny_model, images, tmp_path / "out", PredictOptions(device="cpu", memory=enough)).done) == 3
 
-    def test_results_count_in_the_memory(self, images):
+    def test_results_count_in_the_memory(self, model, images):
         image = read_image(images / "a.png")
-        assert output_bytes(image, 3, PredictOptions(probabilities=True)) > output_bytes(image, 3, PredictOptions())
+        least = output_bytes(image, model, PredictOptions(objects=False))
+        for more in (PredictOptions(objects=False, probabilities=True), PredictOptions(objects=False, augment="symmetries"),
+                     PredictOptions()):
+            assert output_bytes(image, model, more) > least
 
 
 class TestParsing:

@@ -15,7 +15,7 @@ from biomask.cli.options import Axes, Channels, Device, Json, Overwrite, Time, Z
 def predict(
     model: Annotated[Path, typer.Argument(help="Model folder, or its model.safetensors alone.")],
     images: Annotated[Path, typer.Argument(help="An image, or a folder of images of any size.")],
-    out: Annotated[Path, typer.Option("--out", "-o", 
+    out: Annotated[Path, typer.Option("--out", "-o",
         help="Results: masks/, labels/, objects.csv, outlines/, run.json, report.html.")],
     probabilities: Annotated[bool, typer.Option(
         "--probabilities", help="Also write probabilities/ (float32, all classes).")] = False,

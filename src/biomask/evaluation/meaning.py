@@ -12,7 +12,7 @@ import numpy.typing as npt
 
 from biomask.data.encoding import Encoding
 from biomask.data.facts import ImageFacts, Inspected, LabelFacts
-from biomask.data.inference import ONE_PIECE, infer_encoding, infer_encoding_of, usual_form
+from biomask.data.inference import ONE_PIECE, SMALLEST_OBJECT, infer_encoding, infer_encoding_of, usual_form
 from biomask.data.limits import MOST_CLASSES
 from biomask.data.mistakes import blurred_error
 from biomask.data.pairing import where_of
@@ -123,7 +123,7 @@ def encoding_of(found: Sequence[LabelFacts], settings: DataSettings, recorded: L
     """What the truth means. What `predict` recorded comes first: its values, colours and names are classes, but for a model
     of instances each value of a truth whose values are one piece each is an object."""
     form = usual_form(found)
-    pieces = form == "objects" or sum(f.objects for f in found) >= ONE_PIECE * sum(f.pieces for f in found)
+    pieces = form == "objects" or _are_pieces(found)
     if settings.kind is None and kind == "instances" and pieces and form != "fractions":
         settings = settings.model_copy(update={"kind": "instances"})
     if settings.kind == "instances":
@@ -151,6 +151,13 @@ def encoding_of(found: Sequence[LabelFacts], settings: DataSettings, recorded: L
     if form == "values" and settings.kind is None and recorded is not None and values <= set(recorded.values):
         settings = settings.model_copy(update={"kind": "classes"})
     return infer_encoding_of(found, settings)
+
+
+def _are_pieces(found: Sequence[LabelFacts]) -> bool:
+    """Whether values are one piece each, as ids are, and larger than the single pixels of a photograph."""
+    sizes = [f.areas[1] for f in found if f.pieces]
+    return sum(f.objects for f in found) >= ONE_PIECE * sum(f.pieces for f in found) and (
+        not sizes or float(np.median(sizes)) > SMALLEST_OBJECT)
 
 
 def _check_objects(cases: Sequence[Case], encoding: Encoding, recorded: Recorded, settings: DataSettings) -> None:

@@ -1,4 +1,4 @@
-"""Charts as SVG and pictures as PNG, each a small function that returns bytes.
+"""Charts as SVG, each a small function that returns bytes.
 
 Charts are deterministic and have no background. They are drawn for a light page; `on_dark` gives the twin for a dark
 one. Colours are told apart by colour-blind readers: Okabe & Ito (2008), but for a violet where theirs is too pale
@@ -14,11 +14,6 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import numpy.typing as npt
-
-from biomask.image import Image
-from biomask.labels import Legend
-from biomask.prediction.outlines import draw_outlines
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -29,10 +24,6 @@ INK, GRID, MAIN, MARKED, QUIET = "#2c363f", "#dde2e7", "#0072b2", "#d55e00", "#8
 
 #: The same on a dark page.
 ON_DARK = {INK: "#d3d9df", GRID: "#313a43", MAIN: "#56b4e9", MARKED: "#e69f00", QUIET: "#84909c"}
-
-#: RGB and strength of the tints of `error_overlay`.
-RIGHT, MISSED, ADDED, CONFUSED = (0, 114, 178), (240, 228, 66), (213, 94, 0), (160, 0, 224)
-RIGHT_STRENGTH, ERROR_STRENGTH = 0.45, 0.8
 
 #: More images than this are ranked points without names.
 MOST_NAMED = 40
@@ -51,18 +42,24 @@ _STYLE = {
 }
 
 
-def learning_curves(history: Sequence[LogRow]) -> bytes:
-    """SVG: training loss and validation Dice over optimisation steps, the best validation ringed."""
-    loss = [(r.step, r.loss) for r in history if r.loss is not None]
-    dice = [(r.step, r.validation_score) for r in history if r.validation_score is not None]
-    panels = [p for p in ((_draw_loss, loss), (_draw_dice, dice)) if p[1]]
+def learning_curves(history: Sequence[LogRow], score: str = "Dice") -> bytes:
+    """SVG: training loss and validation score over optimisation steps, the best validation ringed. score: its name."""
+    return fold_curves([history], score)
+
+
+def fold_curves(histories: Sequence[Sequence[LogRow]], score: str = "Dice") -> bytes:
+    """SVG: the same of several trainings, a line each."""
+    loss = [[(r.step, r.loss) for r in h if r.loss is not None] for h in histories]
+    scores = [[(r.step, r.validation_score) for r in h if r.validation_score is not None] for h in histories]
+    panels = [(draw, [c for c in curves if c]) for draw, curves in ((_draw_loss, loss), (_draw_score(score), scores)) if any(curves)]
+    last = max((h[-1].step for h in histories if h), default=1)
 
     def draw(figure: Any) -> None:
-        for n, (draw_panel, points) in enumerate(panels):
+        for n, (draw_panel, curves) in enumerate(panels):
             axes = figure.add_subplot(1, len(panels), n + 1)
-            draw_panel(axes, points)
+            draw_panel(axes, curves)
             axes.set_xlabel("optimisation step")
-            axes.set_xlim(0, 1.04 * max(1, history[-1].step))
+            axes.set_xlim(0, 1.04 * max(1, last))
             axes.xaxis.get_major_locator().set_params(integer=True, nbins=6)
         if not panels:
             figure.text(0.5, 0.5, "nothing was logged", ha="center")
@@ -72,7 +69,7 @@ def learning_curves(history: Sequence[LogRow]) -> bytes:
 
 
 def best_validation(history: Sequence[LogRow]) -> LogRow | None:
-    """The row whose validation Dice is highest, the latest of equals, as training chooses; None without validation."""
+    """The row whose validation score is highest, the latest of equals, as training chooses; None without validation."""
     scored = [r for r in history if r.validation_score is not None]
     return max(scored, key=lambda r: (r.validation_score, r.step)) if scored else None
 
@@ -100,68 +97,6 @@ def on_dark(svg: bytes) -> bytes:
     return re.sub(rb"#[0-9a-f]{6}", lambda m: ON_DARK.get(m[0].decode(), m[0].decode()).encode(), svg)
 
 
-def picture(rgb: npt.NDArray[np.uint8], longest: int = 512) -> bytes:
-    """PNG of uint8 (3, Y, X), shrunk so that no side exceeds `longest`; never enlarged, no colour changed.
-
-    Pictures of up to 256 colours are stored with a palette, at half the size.
-    """
-    from PIL import Image as Pillow
-
-    image = Pillow.fromarray(np.ascontiguousarray(np.moveaxis(rgb, 0, -1)))
-    share = longest / max(image.size)
-    if share < 1:
-        size = max(1, round(image.width * share)), max(1, round(image.height * share))
-        image = image.resize(size, Pillow.Resampling.BOX)
-    pixels = np.asarray(image).astype(np.uint32)
-    colours, index = np.unique(pixels[..., 0] << 16 | pixels[..., 1] << 8 | pixels[..., 2], return_inverse=True)
-    if colours.size <= 256:
-        image = Pillow.fromarray(index.reshape(pixels.shape[:2]).astype(np.uint8)).convert("P")
-        image.putpalette(np.stack([colours >> 16, colours >> 8, colours], axis=1).astype(np.uint8).tobytes())
-    buffer = io.BytesIO()
-    image.save(buffer, "PNG", optimize=True)
-    return buffer.getvalue()
-
-
-def side_by_side(panels: Sequence[npt.NDArray[np.uint8]], gap: int = 4) -> npt.NDArray[np.uint8]:
-    """Panels uint8 (3, Y, X) in one uint8 (3, max Y, sum of X and gaps), aligned at the top, on white."""
-    height = max(p.shape[1] for p in panels)
-    width = sum(p.shape[2] for p in panels) + gap * (len(panels) - 1)
-    out = np.full((3, height, width), 255, np.uint8)
-    left = 0
-    for panel in panels:
-        out[:, : panel.shape[1], left : left + panel.shape[2]] = panel
-        left += panel.shape[2] + gap
-    return out
-
-
-def error_overlay(image: Image, truth_ids: npt.NDArray[Any], predicted_ids: npt.NDArray[Any],
-                  ignore: npt.NDArray[np.bool_] | None = None) -> npt.NDArray[np.uint8]:
-    """uint8 (3, Y, X): the image in grey, its foreground tinted RIGHT, MISSED, ADDED or CONFUSED (another class).
-
-    truth_ids, predicted_ids: class ids (*S), 0 = background; ignore: bool (*S), True = unknown, shown at half
-    brightness and not judged. Of a volume the middle slice.
-    """
-    truth, predicted = middle(truth_ids), middle(predicted_ids)
-    stretched = draw_outlines(image, np.zeros(truth.shape, np.uint8), Legend.of_values([0]))
-    grey = stretched.astype(np.float32).mean(axis=0)
-    known = np.ones(truth.shape, bool) if ignore is None else ~middle(ignore)
-    out = np.broadcast_to(np.where(known, grey, grey / 2), (3, *truth.shape)).copy()
-    for where, colour, strength in (
-        ((truth > 0) & (truth == predicted), RIGHT, RIGHT_STRENGTH),
-        ((truth > 0) & (predicted == 0), MISSED, ERROR_STRENGTH),
-        ((truth == 0) & (predicted > 0), ADDED, ERROR_STRENGTH),
-        ((truth > 0) & (predicted > 0) & (truth != predicted), CONFUSED, ERROR_STRENGTH),
-    ):
-        judged = where & known
-        out[:, judged] = out[:, judged] * (1 - strength) + np.array(colour, np.float32)[:, None] * strength
-    return np.asarray(np.floor(out + 0.5), np.uint8)
-
-
-def middle(array: npt.NDArray[Any]) -> npt.NDArray[Any]:
-    """(Y, X) as it is; of (Z, Y, X) the middle slice."""
-    return array if array.ndim == 2 else array[array.shape[0] // 2]
-
-
 def svg(draw: Callable[[Any], None], size: tuple[float, float]) -> bytes:
     """What `draw` puts on a figure of `size` inches, as SVG without date, version or background."""
     import matplotlib
@@ -177,20 +112,38 @@ def svg(draw: Callable[[Any], None], size: tuple[float, float]) -> bytes:
     return re.sub(r"'DejaVu Sans'(, sans-serif)?", fonts, buffer.getvalue().decode()).encode()
 
 
-def _draw_loss(axes: Axes, points: list[tuple[int, float]]) -> None:
-    steps, values = zip(*points, strict=True)
-    axes.plot(steps, values, color=MAIN, linewidth=1.4, marker="o" if len(points) == 1 else None, markersize=4)
+Curve = list[tuple[int, float]]
+
+
+def _draw_loss(axes: Axes, curves: list[Curve]) -> None:
+    for points in curves:
+        steps, values = zip(*points, strict=True)
+        axes.plot(steps, values, color=MAIN, linewidth=1.4, marker="o" if len(points) == 1 else None, markersize=4)
     axes.set_ylim(bottom=0)
-    axes.set_title(f"Training loss · {values[-1]:.3f} at the end")
+    last = sorted(points[-1][1] for points in curves)
+    axes.set_title(f"Training loss · {_range(last)} at the end" if len(curves) == 1 else
+                   f"Training loss of {len(curves)} folds · {_range(last)} at the end")
 
 
-def _draw_dice(axes: Axes, points: list[tuple[int, float]]) -> None:
-    steps, values = zip(*points, strict=True)
-    best = max(points, key=lambda p: (p[1], p[0]))
-    axes.plot(steps, values, color=MAIN, linewidth=1.4, marker="o", markersize=4)
-    axes.plot(*best, marker="o", markersize=10, markerfacecolor="none", markeredgecolor=MARKED, markeredgewidth=1.6)
-    axes.set_ylim(max(0.0, np.floor(min(values) * 10 - 0.5) / 10), 1.0)
-    axes.set_title(f"Validation Dice · best {best[1]:.3f} at step {best[0]:,}")
+def _draw_score(name: str) -> Callable[[Axes, list[Curve]], None]:
+    def draw(axes: Axes, curves: list[Curve]) -> None:
+        best = [max(points, key=lambda p: (p[1], p[0])) for points in curves]
+        for points, highest in zip(curves, best, strict=True):
+            steps, values = zip(*points, strict=True)
+            axes.plot(steps, values, color=MAIN, linewidth=1.4, marker="o", markersize=4)
+            axes.plot(*highest, marker="o", markersize=10, markerfacecolor="none", markeredgecolor=MARKED, markeredgewidth=1.6)
+        lowest = min(value for points in curves for _, value in points)
+        axes.set_ylim(max(0.0, np.floor(lowest * 10 - 0.5) / 10), 1.0)
+        axes.set_title(f"Validation {name} · best {best[0][1]:.3f} at step {best[0][0]:,}" if len(curves) == 1 else
+                       f"Validation {name} of {len(curves)} folds · best {_range(sorted(b[1] for b in best))}")
+
+    return draw
+
+
+def _range(values: Sequence[float]) -> str:
+    """Ascending values in short."""
+    low, high = f"{values[0]:.3f}", f"{values[-1]:.3f}"
+    return low if low == high else f"{low} to {high}"
 
 
 def _draw_rows(figure: Any, rows: Sequence[tuple[str, float | None]], label: str, height: float, *,

@@ -28,7 +28,7 @@ from biomask.prediction.maps import Augment, Symmetry, symmetries
 from biomask.prediction.overlap_tile import CHANNELS_LAST
 from biomask.progress import Bar, Progress
 from biomask.training.averaging import update_average, weights_of
-from biomask.training.budget import Budget, cooldown_now, learning_rate
+from biomask.training.budget import FLOAT32_WORK, STEP_WORK, Budget, cooldown_now, learning_rate
 from biomask.training.distributed import World
 from biomask.training.guard import LOWER, MOST_RETRIES, diagnosis, gave_up, gradient_norm, nothing_learnt
 from biomask.training.optimizer import make_optimizer, use_bfloat16
@@ -40,6 +40,9 @@ from biomask.training.validation import Judge, Score, score_name
 if TYPE_CHECKING:
     from biomask.data.dataset import Dataset
     from biomask.recipe import Recipe
+
+#: Share of a budget in minutes for tuning thresholds of objects.
+TUNING_SHARE = 0.03
 
 #: Seconds between saved states: what a power cut can cost.
 SAVE_EVERY = 30.0
@@ -229,10 +232,15 @@ class Trainer:
         last = self.budget.affordable_images(pixels, patch, step_seconds, networks=tried, last=True)
         self.state.images = [usual, last]
         work = both * sum(pixels[:usual]) + tried * sum(pixels[:last])
-        self.state.reserve = 2 * step_seconds * work / (3 * patch)
+        tuning = (self._tuning_seconds() or 0.0) if self.task.kind == "instances" else 0.0
+        self.state.reserve = FLOAT32_WORK / STEP_WORK * step_seconds * work / patch + tuning
         if usual < len(pixels):
             self.progress.say(f"{usual} of the {len(pixels)} images held out are scored at a time, the same ones always, to keep "
                               "validation within a tenth of the work")
+
+    def _tuning_seconds(self) -> float | None:
+        """For trying thresholds; None for a budget in steps, which must not depend on time."""
+        return None if self.budget.minutes is None else TUNING_SHARE * 60 * self.budget.minutes
 
     def _order(self, held_out: Dataset) -> list[int]:
         """The held-out images in the order in which they are scored."""
@@ -295,13 +303,12 @@ class Trainer:
             return
         judge, thresholds = self._judge(self.validation, last=True), self.thresholds
         with weights_of(self.network, state.best):
-            if self.task.kind == "instances" and self.world.size == 1:
-                thresholds, after, before = tune(self.network, judge, thresholds)
-                state.trials |= {"thresholds before": before.value, "thresholds tuned": after.value}
             state.augment, tried = choose_augment(self.network, judge, self.recipe.prediction.augment, self._copies, thresholds)
-            if self.task.kind == "instances" and state.augment != "none" and self.world.size == 1:
-                thresholds, _, _ = tune(self.network, judge, thresholds, self._copies(state.augment))
             state.trials |= tried
+            if self.task.kind == "instances" and self.world.size == 1:
+                thresholds, after, before = tune(self.network, judge, thresholds, self._copies(state.augment),
+                                                 seconds=self._tuning_seconds())
+                state.trials |= {"thresholds before": before.value, "thresholds tuned": after.value}
         if self.task.kind == "instances":
             state.thresholds = thresholds.to_dict()
         state.seconds = time.perf_counter() - self.began

@@ -81,7 +81,8 @@ def planned(recipe: Recipe, dataset: Dataset, place: Place) -> tuple[Recipe, Fin
     plan = make_plan(fingerprint, machine, Budgeted(budget.steps, budget.minutes), _wishes(recipe, task))
     complete = _filled(recipe, plan)
     if place.world.leads:
-        write_text(place.out / "resume" / PLAN_FILE, json.dumps({"wished": wished, "recipe": complete.model_dump(mode="json")}))
+        write_text(place.out / "resume" / PLAN_FILE, json.dumps(
+            {"wished": wished, "recipe": complete.model_dump(mode="json"), "sentences": list(plan.sentences)}, ensure_ascii=False))
     for warning in warnings_of(plan, machine):
         place.progress.warn(warning)
     return complete, fingerprint, plan

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from math import prod
 from typing import Any
 
 import numpy as np
@@ -13,13 +14,13 @@ from biomask.instances import Thresholds
 from biomask.instances.tune import tune_thresholds
 from biomask.metrics.average_precision import instance_scores
 from biomask.prediction.maps import Augment, Symmetry
-from biomask.training.validation import AS_IT_IS, Judge, Score
+from biomask.training.validation import Judge, Score
 
 #: Averaging makes prediction several times as slow: it has to raise the score by this much.
 WORTH = 0.002
 
-#: Largest number of held-out images whose thresholds are tuned together.
-MOST_TUNED = 40
+#: Pixels of held-out images by which thresholds are tuned.
+MOST_TUNED = 3_000_000
 
 
 def choose_augment(network: nn.Module, judge: Judge, wanted: Augment | None, copies: Callable[[Augment], list[Symmetry]],
@@ -35,19 +36,25 @@ def choose_augment(network: nn.Module, judge: Judge, wanted: Augment | None, cop
     return ("symmetries" if found.value >= plain.value + WORTH else "none"), scores
 
 
-def tune(network: nn.Module, judge: Judge, start: Thresholds, copies: list[Symmetry] | None = None,
-         ) -> tuple[Thresholds, Score, Score]:
-    """(thresholds by which the held-out images score best, their score, the score of `start`)."""
-    copies = copies or list(AS_IT_IS)
+def tune(network: nn.Module, judge: Judge, start: Thresholds, copies: list[Symmetry], *,
+         seconds: float | None) -> tuple[Thresholds, Score, Score]:
+    """(thresholds by which the held-out images score best, their score, the score of `start`).
+
+    seconds: for trying; None = without bound, on fewer images.
+    """
     network.eval()
-    indices = list(judge.indices)[:MOST_TUNED]
+    indices, pixels = list[int](), 0
+    for i in judge.indices:
+        pixels += prod(judge.dataset.facts.sizes[i])
+        if indices and pixels > MOST_TUNED:
+            break
+        indices.append(i)
     maps = {i: judge.maps(network, i, copies) for i in indices}
-    items = [(maps[i], *judge.dataset.item(i)[1:]) for i in indices]
+    known = [(maps[i], judge.dataset.item(i)[1][0], judge.dataset.item(i)[2]) for i in indices]
 
-    def score(truth: npt.NDArray[Any], predicted: npt.NDArray[Any], ignore: npt.NDArray[np.bool_] | None) -> float:
-        value = instance_scores(truth, predicted, ignore).average_precision
-        return float("nan") if value is None else value
+    def score(truth: npt.NDArray[Any], predicted: npt.NDArray[Any], ignore: npt.NDArray[np.bool_] | None) -> float | None:
+        return instance_scores(truth, predicted, ignore).average_precision
 
-    found, _, _ = tune_thresholds([(m, labels[0], ignore) for m, labels, ignore in items], score, start)
-    counts = [np.sum([judge.count(maps[i], i, t) for i in indices], axis=0) for t in (found, start)]
-    return found, judge.summary(counts[0]), judge.summary(counts[1])
+    found = tune_thresholds(known, score, start, target=judge.task.target, spacing=judge.dataset.facts.spacing, seconds=seconds)
+    counts = [np.sum([judge.count(maps[i], i, t) for i in indices], axis=0) for t in (found.thresholds, start)]
+    return found.thresholds, judge.summary(counts[0]), judge.summary(counts[1])
