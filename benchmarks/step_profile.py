@@ -38,7 +38,7 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=20)
     parser.add_argument("--sets", nargs="*", default=list(SETS))
     options = parser.parse_args()
-    record("step_profile", {"what": "share of a training step inside the network: forward, and backward from the loss on; median over steps",
+    record("step_profile", {"what": "share of a training step inside the network: forward, and backward from the loss on; median",
                             "threads": torch.get_num_threads(), "sets": {n: profile(n, options.steps) for n in options.sets}})
 
 
@@ -64,7 +64,8 @@ def profile(name: str, steps: int) -> dict[str, Any]:
             if step >= 3:  # images are read, memory is warm
                 shares.append(spent["network"] / whole)
                 parts.update({**spent, "step": whole})
-    return {"share_inside_network": round(median(shares), 4), "patch": list(trainer.sampling.geometry.target), "batch": trainer.batch,
+    return {"share_inside_network": round(median(shares), 4),
+            "patch": list(trainer.sampling.geometry.target), "batch": trainer.batch,
             "milliseconds": {k: round(1000 * v / steps, 1) for k, v in parts.items()}}
 
 

@@ -19,7 +19,7 @@ import biomask
 from biomask import recipes
 from biomask.checkpoint import MODEL_FILE, Model, build_network, load_model
 from biomask.data.dataset import open_dataset
-from biomask.data.fingerprint import complete_network
+from biomask.data.task import Task
 from biomask.device import choose_device
 from biomask.errors import ManyErrors, UsageError
 from biomask.evaluation.evaluate import judge
@@ -35,6 +35,7 @@ from biomask.training.folds import train_folds
 from biomask.training.lock import locked
 from biomask.training.resume import State
 from biomask.training.setup import PLAN_FILE, Place, make_trainer
+from biomask.training.validation import score_name
 from biomask.transforms import normalization_of
 
 if TYPE_CHECKING:
@@ -43,6 +44,9 @@ if TYPE_CHECKING:
 
 #: Fewer steps than this hardly train any network.
 FEW_STEPS = 100
+
+#: Of a network of recipe `default` that no data decide on.
+USUAL_SIZES: Mapping[int, Mapping[str, Any]] = {2: {"width": 32, "depth": 4}, 3: {"width": 32, "depth": 2}}
 
 #: Degrees of rotation that leave an axis its meaning.
 SLIGHT_TURN = 15.0
@@ -95,6 +99,8 @@ class TrainResult:
     over folds their mean. It chose the weights, so it flatters a little."""
     stopped_by: str | None
     """The signal that stopped it; None when the budget was used up."""
+    score_is: str = "score"
+    """What the score is, for people."""
     score_before: float | None = None
     """Of the weights that it began with, on the same images."""
 
@@ -108,8 +114,9 @@ def build(name: str, *, in_channels: int, classes: int, spatial_dims: int = 2, *
     (8, 8)
     """
     recipe = recipes.get(name) if name in recipes.names() else Recipe(name=name, network=NetworkSettings(name=name))
-    network = recipe.network.model_copy(update={"options": {**recipe.network.options, **options}})
-    recipe = _completed(recipe.model_copy(update={"network": network}), spatial_dims)
+    usual = USUAL_SIZES[spatial_dims] if name == "default" else {}
+    network = recipe.network.model_copy(update={"options": {**usual, **recipe.network.options, **options}})
+    recipe = recipe.model_copy(update={"network": network})
     return build_network(recipe, in_channels=in_channels, channels=classes, spatial_dims=spatial_dims)
 
 
@@ -233,10 +240,10 @@ def train(data: str | Path, out: str | Path, options: TrainOptions | None = None
         from biomask.reports.write import write_training_report
 
         write_training_report(out, dataset, validation, device)
-    return _result(out, states, recipe, stopped, progress)
+    return _result(out, states, recipe, stopped, score_name(Task.of(dataset.facts.kind, dataset.legend)), progress)
 
 
-def _result(out: Path, states: Sequence[State], recipe: Recipe, stopped: str | None, progress: Progress) -> TrainResult:
+def _result(out: Path, states: Sequence[State], recipe: Recipe, stopped: str | None, what: str, progress: Progress) -> TrainResult:
     last = states[-1]
     minutes, step = recipe.training.minutes, max(s.step for s in states)
     if minutes is not None and step < FEW_STEPS and not stopped:
@@ -246,13 +253,7 @@ def _result(out: Path, states: Sequence[State], recipe: Recipe, stopped: str | N
     before = last.before.get("value")
     if before is not None and last.best_step == 0 and not stopped:
         progress.warn("training did not improve the score on the images held out: the weights that it began with are kept")
-    return TrainResult(out, step, sum(s.seconds for s in states), float(np.mean(scores)) if scores else None, stopped, before)
-
-
-def _completed(recipe: Recipe, spatial_dims: int) -> Recipe:
-    """The recipe with the network options that the data decide."""
-    options = complete_network(recipe.network.name, recipe.network.options, spatial_dims)
-    return recipe.model_copy(update={"network": recipe.network.model_copy(update={"options": options})})
+    return TrainResult(out, step, sum(s.seconds for s in states), float(np.mean(scores)) if scores else None, stopped, what, before)
 
 
 def resolve_recipe(options: TrainOptions) -> Recipe:

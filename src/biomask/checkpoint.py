@@ -31,6 +31,9 @@ from biomask.transforms import Normalization, normalization_of
 SCHEMA_VERSION = 1
 MODEL_FILE = "model.safetensors"
 
+#: The threshold of models of two classes, by its name in the header.
+CUT = "cut"
+
 #: Of weights and counters, in safetensors' names.
 DTYPES = {"F64", "F32", "F16", "BF16", "I64"}
 
@@ -103,7 +106,12 @@ class Model:
     @property
     def thresholds(self) -> Thresholds:
         """Of objects: as tuned, or the defaults."""
-        return Thresholds.from_dict(self.header.thresholds)
+        return Thresholds.from_dict({k: v for k, v in self.header.thresholds.items() if k != CUT})
+
+    @property
+    def cut(self) -> float:
+        """Of two classes, the probability of the second above which a pixel is of it."""
+        return min(max(self.header.thresholds.get(CUT, 0.5), 1e-6), 1 - 1e-6)
 
     @property
     def normalization(self) -> Normalization:
@@ -113,7 +121,12 @@ class Model:
 
 def build_network(recipe: Recipe, *, in_channels: int, channels: int, spatial_dims: int) -> nn.Module:
     """The network that a recipe names, with so many channels out. Raises UsageError for unknown names or options."""
-    name, options = recipe.network.name, dict(recipe.network.options)
+    return construct(recipe.network.name, recipe.network.options, in_channels, channels, spatial_dims)
+
+
+def construct(name: str, given: Mapping[str, Any], in_channels: int, channels: int, spatial_dims: int) -> nn.Module:
+    """A network by its name in `MODELS` and its options. Raises UsageError for unknown names or options."""
+    options = dict(given)
     if name not in MODELS:
         raise UsageError(f"no network is called {name!r}", fix=f"there are {', '.join(MODELS)}")
     try:

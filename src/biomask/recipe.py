@@ -112,7 +112,8 @@ class AugmentationSettings(_Settings):
 
     flip: tuple[Literal["z", "y", "x"], ...] = Field(("y", "x", "z"), description="axes that may be mirrored")
     rotate90: bool = Field(True, description="quarter turns in the y-x plane (square patches only)")
-    warp: Chance = Field(0.0, description="chance of a rotation, scaling and elastic deformation; the others keep their pixels")
+    warp: Chance | None = Field(0.0, description="chance of a rotation, scaling and elastic deformation, the others keep their "
+                                                 "pixels; null = chosen from how often each pixel will be seen")
     rotate: float = Field(180.0, ge=0, le=180, description="largest rotation in the y-x plane, degrees")
     scale: float = Field(0.2, ge=0, lt=1, description="objects become at most this share larger or smaller")
     elastic: float = Field(10.0, ge=0, description="standard deviation of the displacements on a 3 x 3 grid, px (the paper: 10)")

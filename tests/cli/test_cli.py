@@ -84,7 +84,7 @@ class TestGood:
         assert "biomask" in out or "Usage" in out
 
     @pytest.mark.parametrize(("command", "defaults"), [
-        ("train", ["Default without --steps: 10", "default: default", "default: auto"]), ("predict", ["default: auto", "half of"]),
+        ("train", ["Default without --steps: until the score is flat", "default: default", "default: auto"]), ("predict", ["default: auto", "half of"]),
         ("evaluate", []), ("demo", ["default: 0", "default: biomask-", "default: auto"])])
     def test_help_shows_defaults(self, run, command, defaults):
         code, out, _ = run(command, "--help")
@@ -98,6 +98,13 @@ class TestGood:
 
     def test_negative_ignore_values(self, train):
         assert train("--ignore", "-1")[0] == 0
+
+    def test_masks_as_objects(self, train, run, tiny_data, tmp_path):
+        code, _, err = train("--labels", "instances")
+        assert (code, "average precision" in err or "labels: instances (as told)" in err) == (0, True)
+        code, out, _ = run("predict", tmp_path / "model", tiny_data / "images", "-o", tmp_path / "out", "--augment", "none")
+        assert (code, "4 images" in out) == (0, True)
+        assert (tmp_path / "out" / "objects.csv").is_file()
 
 
 class TestJson:
@@ -197,7 +204,7 @@ class TestInput:
     @pytest.mark.parametrize("arguments", [
         ["train", "{no}", "-o", "{out}"], ["train", "{empty}", "-o", "{out}"], ["train", "{file}", "-o", "{out}"],
         ["train", "{data}/images", "-o", "{out}"], ["train", "{data}", "-o", "{out}", "--recipe", "{no}.yaml"],
-        ["train", "{data}", "-o", "{out}", "--labels", "instances"],
+        ["train", "{data}", "-o", "{out}", "--labels", "multilabel", "--steps", "1"],
         ["predict", "{no}", "{data}/images", "-o", "{out}"], ["predict", "{empty}", "{data}/images", "-o", "{out}"],
         ["predict", "{file}", "{data}/images", "-o", "{out}"], ["predict", "{model}", "{no}", "-o", "{out}"],
         ["predict", "{model}", "{empty}", "-o", "{out}"], ["predict", "{model}", "{file}", "-o", "{out}"],

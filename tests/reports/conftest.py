@@ -63,7 +63,7 @@ def empty_evaluation(legend):
 def header(legend):
     recipe = Recipe(name=f"default {ATTACK}", title="a title", choices=("a choice",))
     return ModelHeader(recipe=recipe, in_channels=1, spatial_dims=2, kind="classes", legend=legend.to_json(),
-                       dtype="uint8", scores={"validation.dice": 0.91, "validation.dice.cell": None}, step=20,
+                       dtype="uint8", scores={"validation.score": 0.91, f"validation.cell {ATTACK}": None}, step=20,
                        data_hashes={f"images/{ATTACK}.png": "ab" * 32})
 
 

@@ -12,20 +12,16 @@ from PIL import Image as Pillow
 
 from biomask.image import Image
 from biomask.reports import figures
-from biomask.reports.figures import (
+from biomask.reports.figures import best_validation, fold_curves, learning_curves, on_dark, per_image_scores, score_bars
+from biomask.reports.pictures import (
     ADDED,
     CONFUSED,
     ERROR_STRENGTH,
     MISSED,
     RIGHT,
     RIGHT_STRENGTH,
-    best_validation,
     error_overlay,
-    learning_curves,
-    on_dark,
-    per_image_scores,
     picture,
-    score_bars,
     side_by_side,
 )
 from biomask.training.resume import LogRow

@@ -99,7 +99,7 @@ def draw_sample(seed: int, n: int, sizes: Sequence[tuple[int, ...]], geometry: P
     square = geometry.target[-1] == geometry.target[-2] and geometry.margin[-1] == geometry.margin[-2]
     turns = int(rng.integers(0, 4)) if augmentation.rotate90 and square else 0
     focus = (rng.random(), rng.random()) if rng.random() < oversample else None
-    warp = _warp(rng, geometry.target, augmentation) if rng.random() < augmentation.warp else None
+    warp = _warp(rng, geometry.target, augmentation) if rng.random() < (augmentation.warp or 0.0) else None
     return Draw(image, start, flips, turns, focus, warp, _look(rng, augmentation), int(rng.integers(2**62)))
 
 

@@ -11,12 +11,10 @@ from typing import TYPE_CHECKING, Any, Protocol
 import numpy as np
 import numpy.typing as npt
 
-from biomask.data.draws import PatchGeometry
 from biomask.data.pieces import Objects, Pieces, components_of, joined, pieces_of, summary_of
-from biomask.errors import LabelsError, UsageError
+from biomask.errors import LabelsError
 from biomask.image import Image
 from biomask.labels import LabelKind, Labels
-from biomask.tiling import AxisGeometry
 
 if TYPE_CHECKING:
     from biomask.data.dataset import Facts
@@ -218,27 +216,3 @@ def _anisotropy(spacing: tuple[float, ...] | None, size: tuple[int, ...], object
         if min(size[1:]) >= FLAT_VOLUME * size[0]:
             return (ASSUMED, 1.0, 1.0), "sizes"
     return (1.0,) * len(size), "nothing"
-
-
-def complete_network(name: str, options: Mapping[str, Any], spatial_dims: int) -> dict[str, Any]:
-    """The network's options with those filled in that a recipe leaves open and the data decide."""
-    return {"depth": USUAL_DEPTH[spatial_dims], **options} if name == "unet" else dict(options)
-
-
-def choose_patch(sizes: Sequence[tuple[int, ...]], geometry: Sequence[AxisGeometry],
-                 given: Sequence[int] | None) -> PatchGeometry:
-    """Patch sizes that the network takes as they are.
-
-    given: wanted label pixels along each axis, or None for the usual side, at most the median image's. Rounded to what
-    the network can give: up for `given`, down (but at least one stride) for the usual side.
-    """
-    if given is not None and len(given) != len(geometry):
-        raise UsageError(f"training.patch={tuple(given)} has {len(given)} sides for {len(geometry)}D images")
-    target = []
-    for axis, g in enumerate(geometry):
-        wanted = given[axis] if given else min(USUAL_PATCH[len(geometry)], int(median(s[axis] for s in sizes)))
-        if g.margin:
-            target.append(g.legal_size(wanted + 2 * g.margin) - 2 * g.margin)
-        else:
-            target.append(g.legal_size(wanted) if given else max(g.stride, wanted // g.stride * g.stride))
-    return PatchGeometry(tuple(target), tuple(g.margin for g in geometry))

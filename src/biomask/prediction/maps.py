@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import product
+from math import log
 from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from biomask.data.task import Task
 from biomask.prediction.overlap_tile import predict_tiles
@@ -72,8 +73,20 @@ def predict_maps(network: nn.Module, image: npt.NDArray[Any], task: Task, tile: 
     return total
 
 
-def decide(maps: npt.NDArray[np.float32], task: Task) -> npt.NDArray[np.uint8]:
-    """Of classes and instances the class ids (*S), by the largest probability; of multilabel 0 or 1 (K, *S), from 0.5 up."""
+def class_ids(logits: Tensor, cut: float = 0.5) -> Tensor:
+    """Class ids uint8 (*S) of logits (K, *S), as `decide` does from probabilities."""
+    if len(logits) == 2:
+        return (logits[1] - logits[0] > log(cut / (1 - cut))).to(torch.uint8)
+    return logits.argmax(dim=0).to(torch.uint8)
+
+
+def decide(maps: npt.NDArray[np.float32], task: Task, cut: float = 0.5) -> npt.NDArray[np.uint8]:
+    """Of classes and instances the class ids (*S), by the largest probability; of multilabel 0 or 1 (K, *S), from 0.5 up.
+
+    cut: of two classes, the probability of the second above which a pixel is of it.
+    """
+    if task.kind == "classes" and task.entries == 2:
+        return np.asarray(maps[1] > cut, np.uint8)
     if task.kind == "multilabel":
         return np.asarray(maps >= 0.5, np.uint8)
     return np.asarray(maps[: task.softmax].argmax(axis=0), np.uint8)

@@ -23,7 +23,7 @@ from biomask.io import read_image, write_mask, write_picture, write_probabilitie
 from biomask.io.files import open_stored, write_ids
 from biomask.labels import Legend
 from biomask.prediction.folder import OBJECTS_FILE, Job, Record, Wanted, as_json, plan_jobs
-from biomask.prediction.maps import Augment, Symmetry, decide, predict_maps, symmetries
+from biomask.prediction.maps import Augment, Symmetry, class_ids, decide, predict_maps, symmetries
 from biomask.prediction.memory import TooLittleMemory, fit_tile, return_memory_at_once
 from biomask.prediction.objects import Found, ObjectsFile, find_objects, measure_found
 from biomask.prediction.outlines import draw_outlines, stretched
@@ -202,11 +202,11 @@ def _predict_one(work: Work, job: Job, selection: Selection, done: Any) -> dict[
     if keeps_maps(model, work.copies, options):
         maps = predict_maps(work.network, image.array, model.task, tile, copies=work.copies, statistics=statistics,
                             device=work.device, done=done)
-        decided = decide(maps, model.task)
+        decided = decide(maps, model.task, model.cut)
     else:
         decided = np.empty(image.size, np.uint8)
         for window, logits in predict_tiles(work.network, image.array, tile, statistics=statistics, device=work.device, done=done):
-            decided[window.write] = logits.argmax(dim=0).to(torch.uint8).cpu().numpy()
+            decided[window.write] = class_ids(logits, model.cut).cpu().numpy()
     found = find_objects(model, decided, maps) if options.objects else []
     if model.task.kind == "instances" and found:
         decided = found[0].classes[found[0].ids].astype(np.uint8)

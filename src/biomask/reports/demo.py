@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from biomask.reports.evaluation import HOW, over
 from biomask.reports.examples import LONGEST, Example, panels, typical
-from biomask.reports.figures import picture, score_bars, side_by_side
+from biomask.reports.figures import score_bars
 from biomask.reports.html import Figure, Headline, KeyValues, Paragraph, Section, Table, render, show
 from biomask.reports.parts import (
     chart,
@@ -22,6 +22,7 @@ from biomask.reports.parts import (
     settings_section,
     summary_table,
 )
+from biomask.reports.pictures import picture, side_by_side
 from biomask.reports.training import data_facts
 
 if TYPE_CHECKING:

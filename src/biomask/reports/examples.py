@@ -4,27 +4,48 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
 
 from biomask.image import Image
 from biomask.labels import Legend
-from biomask.prediction.outlines import draw_outlines
-from biomask.reports.figures import ADDED, CONFUSED, MISSED, RIGHT, error_overlay, middle, picture
+from biomask.metrics import confusion_matrix, count_overlaps, match_overlaps, mean, overlap
+from biomask.prediction.outlines import draw_outlines, stretched
 from biomask.reports.html import Block, ColourKey, Figure, Gallery, Paragraph, show
+from biomask.reports.pictures import (
+    ADDED,
+    CONFUSED,
+    MISSED,
+    RIGHT,
+    SAME,
+    Rgb,
+    error_overlay,
+    middle,
+    object_errors,
+    object_outlines,
+    picture,
+    structure_outlines,
+)
 
 #: Pixels of a panel's longest side, and examples of a report: a report must fit into a mail.
 LONGEST = 384
 MOST_EXAMPLES = 12
 
-Rgb = npt.NDArray[np.uint8]
+#: What the score of an example is, by kind.
+METRIC = {"classes": "Dice", "multilabel": "Dice", "instances": "AP at 0.5"}
 
 
 @dataclass(frozen=True)
 class Example:
-    """One image to show. Arrays hold class ids (*S), as positions in the legend."""
+    """One image to show, with what was predicted and what is true.
+
+    kind        predicted, truth
+    classes     class ids (*S), as positions in the legend
+    multilabel  0 or 1 (K, *S), one a structure
+    instances   ids of objects (*S), 0 = background
+    """
 
     name: str
     image: Image
@@ -32,9 +53,58 @@ class Example:
     truth: npt.NDArray[Any] | None
     legend: Legend
     score: float | None
-    """Dice of this image; None when unknown or undefined."""
+    """Dice of this image, of objects AP at an IoU of 0.5; None when unknown or undefined."""
     ignore: npt.NDArray[np.bool_] | None = None
     """bool (*S), True where nothing is known."""
+    kind: Literal["classes", "multilabel", "instances"] = "classes"
+    predicted_classes: npt.NDArray[Any] | None = None
+    """Of instances: class ids (*S); None where there is one class, or it is not known."""
+    true_classes: npt.NDArray[Any] | None = None
+    pairs: npt.NDArray[Any] | None = None
+    """Of instances: (N, 2) ids of a true and a predicted object that are the same; None = to be found in what is shown."""
+    other_class: npt.NDArray[Any] | None = None
+    """Of instances: true ids of pairs whose classes differ."""
+    note: str = ""
+    """What was found, in a few words."""
+
+    @property
+    def judged(self) -> bool:
+        """Whether prediction and truth can be compared."""
+        return self.truth is not None and self.predicted is not None
+
+
+def compared(example: Example) -> Example:
+    """The example with its score, and what becomes of its objects, found in the whole image or volume before it is shrunk."""
+    truth, predicted, ignore = example.truth, example.predicted, example.ignore
+    if truth is None or predicted is None:
+        return example
+    if example.kind == "classes":
+        matrix = confusion_matrix(truth, predicted, len(example.legend), ignore)
+        return replace(example, score=mean(overlap(matrix).dice[1:]))
+    if example.kind == "multilabel":
+        each = [overlap(confusion_matrix(t, p, 2, ignore)).dice[1] for t, p in zip(truth, predicted, strict=True)]
+        return replace(example, score=mean(each))
+    found = match_overlaps(count_overlaps(truth, predicted, ignore), SAME)
+    total, true = found.tp + found.fp + found.fn, found.tp + found.fn
+    parts = [f"{found.tp:,} of {true:,} object{'' if true == 1 else 's'} found", f"{found.fp:,} added"]
+    parts += [f"{n:,} {what}{'' if n == 1 else 's'}" for n, what in ((found.merges, "merge"), (found.splits, "split")) if n]
+    return replace(example, score=found.tp / total if total else None, pairs=found.pairs, note=", ".join(parts),
+                   other_class=_other_class(example, found.pairs))
+
+
+def _other_class(example: Example, pairs: npt.NDArray[Any]) -> npt.NDArray[Any] | None:
+    """True ids of pairs whose classes differ; None where classes are not known."""
+    if example.truth is None or example.predicted is None or example.true_classes is None or example.predicted_classes is None:
+        return None
+    true, found = (_class_table(ids, classes) for ids, classes in ((example.truth, example.true_classes),
+                                                                   (example.predicted, example.predicted_classes)))
+    return np.asarray([t for t, p in pairs.tolist() if true[t] != found[p]], np.int64)
+
+
+def _class_table(ids: npt.NDArray[Any], classes: npt.NDArray[Any]) -> dict[int, int]:
+    """The class of each object, of which all pixels have the same."""
+    values, first = np.unique(ids, return_index=True)
+    return dict(zip(values.tolist(), classes.reshape(-1)[first].tolist(), strict=True))
 
 
 def worst_first(examples: Sequence[Example]) -> list[Example]:
@@ -55,16 +125,24 @@ def panels(example: Example, longest: int = LONGEST) -> list[tuple[str, Rgb]]:
     repeating pixels, so that nothing is invented. 64 levels of brightness halve the size of the file.
     """
     small = shrunk(example, longest)
-    nothing = np.zeros(small.image.size, np.uint8)
-    found = [("image", draw_outlines(small.image, nothing, small.legend))]
+    found = [("image", stretched(small.image))]
     if small.truth is not None:
-        found.append(("truth", draw_outlines(small.image, small.truth, small.legend)))
+        found.append(("truth", _outlined(small, small.truth, small.true_classes)))
     if small.predicted is not None:
-        found.append(("prediction", draw_outlines(small.image, small.predicted, small.legend)))
+        found.append(("prediction", _outlined(small, small.predicted, small.predicted_classes)))
     if small.truth is not None and small.predicted is not None:
-        found.append(("errors", error_overlay(small.image, small.truth, small.predicted, small.ignore)))
+        found.append(("errors", error_overlay(small.image, small.truth, small.predicted, small.ignore) if small.kind != "instances"
+                      else object_errors(small.image, small.truth, small.predicted, small.ignore, small.pairs, small.other_class)))
     times = max(1, longest // max(small.image.size))
     return [(caption, _fewer_levels(rgb).repeat(times, axis=1).repeat(times, axis=2)) for caption, rgb in found]
+
+
+def _outlined(example: Example, array: npt.NDArray[Any], classes: npt.NDArray[Any] | None) -> Rgb:
+    if example.kind == "multilabel":
+        return structure_outlines(example.image, array, example.legend)
+    if example.kind == "instances":
+        return object_outlines(example.image, array, classes, example.legend)
+    return draw_outlines(example.image, array, example.legend)
 
 
 def example_blocks(examples: Sequence[Example], *, over: str) -> tuple[Block, ...]:
@@ -82,13 +160,17 @@ def legend_key(legend: Legend) -> ColourKey:
 
 def _introduction(shown: Sequence[Example], given: int, over: str) -> str:
     count = f"{len(shown)} of {given} examples" if len(shown) < given else f"{given} example{'s' if given > 1 else ''}"
+    kind, classes = shown[0].kind, _by_class(shown)
     parts = [f"{count} from {over}."]
     if len([e for e in shown if e.score is not None]) > 1:
-        parts.append("The lowest Dice comes first.")
-    parts.append("Outlines run along the inner edge of each class.")
-    if any(e.truth is not None and e.predicted is not None for e in shown):
-        parts.append("The last panel of each row compares prediction and truth pixel by pixel"
-                     + ("; darkened pixels were not judged." if any(e.ignore is not None for e in shown) else "."))
+        parts.append(f"The lowest {METRIC[kind]} comes first.")
+    parts.append({"classes": "Outlines run along the inner edge of each class.",
+                  "multilabel": "Outlines run along the inner edge of each structure; where two coincide the later one is seen.",
+                  "instances": "Each object has an outline of its own" + (", in the colour of its class." if classes else
+                                                                          "; colours only tell neighbours apart.")}[kind])
+    if any(e.judged for e in shown):
+        parts.append(_errors_said(kind) + ("; darkened pixels were not judged."
+                                           if any(e.ignore is not None for e in shown) else "."))
     if any(e.image.spatial_dims == 3 for e in shown):
         parts.append("Of a volume the middle slice is shown.")
     if any(e.image.channels not in (1, 3) for e in shown):
@@ -96,19 +178,38 @@ def _introduction(shown: Sequence[Example], given: int, over: str) -> str:
     return " ".join(parts)
 
 
+def _errors_said(kind: str) -> str:
+    if kind == "instances":
+        return (f"The last panel of each row compares object by object: a predicted one is a true one if their IoU is at least "
+                f"{SAME:g}, and AP at {SAME:g} is the share of those among all that are true or predicted")
+    return "The last panel of each row compares prediction and truth pixel by pixel"
+
+
+def _by_class(shown: Sequence[Example]) -> bool:
+    """Whether outlines of objects have the colours of classes."""
+    return any(e.true_classes is not None or e.predicted_classes is not None for e in shown)
+
+
 def _keys(shown: Sequence[Example]) -> tuple[Block, ...]:
-    legend = shown[0].legend
-    if not any(e.truth is not None and e.predicted is not None for e in shown):
-        return (legend_key(legend),)
-    errors = [("right", RIGHT), ("missed", MISSED), ("added, not in the truth", ADDED)]
-    if len(legend) > 2:
-        errors.append(("taken for another class", CONFUSED))
-    return (legend_key(legend), ColourKey(tuple(errors), "Errors:"))
+    first = shown[0]
+    names = (legend_key(first.legend),) if first.kind != "instances" or _by_class(shown) else ()
+    if not any(e.judged for e in shown):
+        return names
+    if first.kind == "instances":
+        found = [("found", RIGHT), ("missed", MISSED), ("added, not in the truth", ADDED),
+                 ("in both, but cut differently" + (", or of another class" if _by_class(shown) else ""), CONFUSED)]
+    else:
+        found = [("right", RIGHT), ("missed", MISSED), ("added, not in the truth", ADDED)]
+        if len(first.legend) > 2:
+            confused = "taken for another class" if first.kind == "classes" else "one structure missed, another added"
+            found.append((confused, CONFUSED))
+    return (*names, ColourKey(tuple(found), "Errors:"))
 
 
 def _gallery(example: Example) -> Gallery:
     drawn = panels(example)
-    title = example.name if example.score is None else f"{example.name} · Dice {show(example.score)}"
+    score = f"{METRIC[example.kind]}{':' if example.kind == 'instances' else ''} {show(example.score)}"
+    title = " · ".join(part for part in (example.name, score if example.score is not None else "", example.note) if part)
     figures = tuple(Figure(picture(rgb, LONGEST), "image/png", f"{example.name}: {caption}", caption)
                     for caption, rgb in drawn)
     return Gallery(figures, columns=max(2, len(drawn)), title=title)
@@ -118,10 +219,11 @@ def shrunk(example: Example, longest: int) -> Example:
     """The middle slice, reduced by a whole factor: the mean of a block of pixels, the class of its middle."""
     array = np.asarray(example.image.array if example.image.spatial_dims == 2
                        else example.image.array[:, example.image.size[0] // 2])
-    step = -(-max(array.shape[1:]) // longest)
+    step, own = -(-max(array.shape[1:]) // longest), int(example.kind == "multilabel")
     return replace(example, image=Image(_block_means(array, step), "cyx", example.image.name),
-                   predicted=_sampled(example.predicted, step), truth=_sampled(example.truth, step),
-                   ignore=_sampled(example.ignore, step))
+                   predicted=_sampled(example.predicted, step, own), truth=_sampled(example.truth, step, own),
+                   ignore=_sampled(example.ignore, step), predicted_classes=_sampled(example.predicted_classes, step),
+                   true_classes=_sampled(example.true_classes, step))
 
 
 def _fewer_levels(rgb: Rgb) -> Rgb:
@@ -138,11 +240,12 @@ def _block_means(array: npt.NDArray[Any], step: int) -> npt.NDArray[Any]:
     return np.asarray(blocks.mean(axis=(2, 4), dtype=np.float32))
 
 
-def _sampled(array: npt.NDArray[Any] | None, step: int) -> npt.NDArray[Any] | None:
+def _sampled(array: npt.NDArray[Any] | None, step: int, own: int = 0) -> npt.NDArray[Any] | None:
+    """The middle of each block of the middle slice; own: axes before the spatial ones."""
     if array is None:
         return None
-    plane = middle(array)
-    if min(plane.shape) < step:
-        return plane[::step, ::step]
-    rows, columns = (n // step for n in plane.shape)
-    return plane[step // 2 :: step, step // 2 :: step][:rows, :columns]
+    plane = middle(array, own)
+    if min(plane.shape[-2:]) < step:
+        return plane[..., ::step, ::step]
+    rows, columns = (n // step for n in plane.shape[-2:])
+    return plane[..., step // 2 :: step, step // 2 :: step][..., :rows, :columns]

@@ -1,8 +1,7 @@
 """Charts as SVG, each a small function that returns bytes.
 
 Charts are deterministic and have no background. They are drawn for a light page; `on_dark` gives the twin for a dark
-one. Colours are told apart by colour-blind readers: Okabe & Ito (2008), but for a violet where theirs is too pale
-as a tint; the tests simulate it.
+one. Colours are told apart by colour-blind readers (Okabe & Ito, 2008).
 """
 
 from __future__ import annotations
@@ -51,7 +50,8 @@ def fold_curves(histories: Sequence[Sequence[LogRow]], score: str = "Dice") -> b
     """SVG: the same of several trainings, a line each."""
     loss = [[(r.step, r.loss) for r in h if r.loss is not None] for h in histories]
     scores = [[(r.step, r.validation_score) for r in h if r.validation_score is not None] for h in histories]
-    panels = [(draw, [c for c in curves if c]) for draw, curves in ((_draw_loss, loss), (_draw_score(score), scores)) if any(curves)]
+    drawn = ((_draw_loss, loss), (_draw_score(score), scores))
+    panels = [(draw_panel, [c for c in curves if c]) for draw_panel, curves in drawn if any(curves)]
     last = max((h[-1].step for h in histories if h), default=1)
 
     def draw(figure: Any) -> None:

@@ -52,6 +52,22 @@ class Paragraph:
 
 
 @dataclass(frozen=True)
+class Points:
+    """Sentences, one a line."""
+
+    kind: ClassVar[str] = "points"
+    texts: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Files:
+    """Ways to files beside the page, which needs none of them: (path from the page, what it is) each."""
+
+    kind: ClassVar[str] = "files"
+    entries: tuple[tuple[str, str], ...]
+
+
+@dataclass(frozen=True)
 class Table:
     """Rows of cells; the first column names the row. None is shown as "–", columns of numbers are right-aligned."""
 
@@ -233,7 +249,8 @@ class Jump:
     ways: tuple[tuple[str, str], ...]
 
 
-Block = Headline | Paragraph | Table | Figure | Gallery | KeyValues | ColourKey | Code | Fold | Verdict | Sheet | Findings | Jump
+Block = (Headline | Paragraph | Points | Files | Table | Figure | Gallery | KeyValues | ColourKey | Code | Fold | Verdict | Sheet
+         | Findings | Jump)
 
 
 @dataclass(frozen=True)

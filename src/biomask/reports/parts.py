@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING, Any
 
 from biomask.labels import Legend
 from biomask.reports.examples import Example, example_blocks
-from biomask.reports.figures import best_validation, learning_curves, on_dark, per_image_scores
+from biomask.reports.figures import best_validation, fold_curves, learning_curves, on_dark, per_image_scores
 from biomask.reports.html import Block, Cell, Code, Figure, Fold, KeyValues, Paragraph, Section, Table, show
+from biomask.reports.scores import MEANINGS, SELECTED, Meaning
 
 if TYPE_CHECKING:
     from biomask.recipe import Recipe
@@ -19,8 +20,6 @@ MOST_ROWS = 40
 
 #: What an evaluation calls the lowest and highest image, which it gives where an interval would claim too much.
 RANGE = "range"
-
-SELECTED = "used to choose the weights, so it flatters a little"
 
 
 def chart(svg: bytes, alt: str, caption: str) -> Figure:
@@ -56,22 +55,28 @@ def count(n: int, what: str) -> str:
     return f"{n:,} {what}{'' if n == 1 else 's'}"
 
 
-def learning_section(history: Sequence[LogRow]) -> Section:
-    """Curves of the training, with what they were computed over."""
-    if not history:
+def learning_section(history: Sequence[LogRow], meaning: Meaning = MEANINGS["classes"],
+                     folds: Sequence[Sequence[LogRow]] = ()) -> Section:
+    """Curves of the training, or of each fold, with what they were computed over. meaning: of the validation score."""
+    histories = [h for h in (folds or (history,)) if h]
+    if not histories:
         return Section("How it learnt", (Paragraph("Nothing was logged: the training ended before its first entry."),))
-    best, last = best_validation(history), history[-1]
-    caption = [f"{count(last.step, 'optimisation step')} in {duration(last.seconds)}. Loss: mean over the training "
-               "patches since the entry before."]
-    if best is None:
+    name, ends = meaning.name, [h[-1] for h in histories]
+    best = [b for h in histories if (b := best_validation(h)) is not None]
+    steps = count(max(r.step for r in ends), "optimisation step")
+    each = f" for {len(histories)} folds, a line each" if folds else ""
+    caption = [f"{steps} in {duration(sum(r.seconds for r in ends))}{each}. Loss: mean over the training patches since the entry "
+               "before."]
+    if not best:
         caption.append("There is no validation score: no image was held out, or training stopped before the first.")
         alt = "Training loss over optimisation steps."
     else:
-        caption.append("Validation Dice: mean over all classes, background included, pooled over the pixels of the "
-                       f"validation images; the ringed one was {SELECTED}.")
-        alt = (f"Training loss and validation Dice over optimisation steps; best Dice {show(best.validation_score)} "
-               f"at step {best.step}.")
-    return Section("How it learnt", (chart(learning_curves(history), alt, " ".join(caption)),))
+        ringed = "the ringed ones were" if folds else "the ringed one was"
+        caption.append(f"Validation {name}: {meaning.rule}; {ringed} {SELECTED}.")
+        alt = f"Training loss and validation {name} over optimisation steps; best {name} " + "; ".join(
+            f"{show(b.validation_score)} at step {b.step}" for b in best) + "."
+    drawn = fold_curves(histories, meaning.name) if folds else learning_curves(history, meaning.name)
+    return Section("How it learnt", (chart(drawn, alt, " ".join(caption)),))
 
 
 def interval_note(evaluation: Mapping[str, Any], metric: str) -> str:
@@ -114,9 +119,9 @@ def per_image_section(evaluation: Mapping[str, Any]) -> Section:
         return Section("Each image", (Paragraph("No image was scored."),))
     names, values = [str(r["name"]) for r in rows], [r["dice"] for r in rows]
     images = count(len(rows), "image")
+    over = "structures" if evaluation.get("kind") == "multilabel" else "classes other than background"
     figure = chart(per_image_scores(names, values, "Dice"), f"Dice of each of {images}, lowest first.",
-                   f"Dice of {images}, lowest first, each the mean over its classes other than background; the line is "
-                   "the mean over these images.")
+                   f"Dice of {images}, lowest first, each the mean over its {over}; the line is the mean over these images.")
     return Section("Each image", (figure, folded(per_image_table(evaluation), "images with all their scores")))
 
 

@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from biomask.image import Image
-from biomask.labels import Legend
+from biomask.labels import PALETTE, Legend
 from biomask.metrics import match_instances
 from biomask.prediction.outlines import draw_outlines, stretched
 
@@ -24,6 +24,9 @@ RIGHT_STRENGTH, ERROR_STRENGTH = 0.45, 0.8
 
 #: The IoU from which on a predicted object is the true one.
 SAME = 0.5
+
+#: Colours of objects in turn; white is hard to see on bright ones.
+NEIGHBOURS = PALETTE[:-1]
 
 Rgb = npt.NDArray[np.uint8]
 Mask = npt.NDArray[np.bool_]
@@ -124,10 +127,10 @@ def edges(image: Image, ids: npt.NDArray[Any]) -> Mask:
 def object_outlines(image: Image, ids: npt.NDArray[Any], classes: npt.NDArray[Any] | None, legend: Legend) -> Rgb:
     """uint8 (3, Y, X): the image with the outline of each object, in the colour of its class, or, without classes, in one that
     tells neighbours apart. ids, classes: integers (Y, X), classes as positions in the legend."""
-    if classes is None:
-        return draw_outlines(image, ids, None)
     out, edge = stretched(image), edges(image, ids)
-    out[:, edge] = np.array([e.colour for e in legend], np.uint8)[classes[edge]].T
+    colours = NEIGHBOURS if classes is None else [e.colour for e in legend]
+    number = (ids[edge] - 1) % len(NEIGHBOURS) if classes is None else classes[edge]
+    out[:, edge] = np.array(colours, np.uint8)[number].T
     return out
 
 

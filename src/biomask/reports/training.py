@@ -7,16 +7,9 @@ from typing import TYPE_CHECKING
 
 from biomask.labels import Legend
 from biomask.reports.examples import Example
-from biomask.reports.html import Code, Headline, KeyValues, Section, Table, render
-from biomask.reports.parts import (
-    SELECTED,
-    class_names,
-    count,
-    duration,
-    examples_section,
-    learning_section,
-    settings_section,
-)
+from biomask.reports.html import Code, Headline, KeyValues, Paragraph, Points, Section, render
+from biomask.reports.parts import count, duration, examples_section, learning_section, settings_section
+from biomask.reports.scores import SELECTED, fold_section, legend_fact, meaning_of, scores_blocks, trials_section
 
 if TYPE_CHECKING:
     from biomask.checkpoint import ModelHeader
@@ -24,22 +17,34 @@ if TYPE_CHECKING:
 
 _NO_VALIDATION = "no image was held out, or training stopped before the first validation"
 
+_PLAIN = ("To save time these pictures were predicted once each; 'biomask predict' takes the mean over mirrored or turned copies, "
+          "which is a little better.")
 
-def training_report(header: ModelHeader, history: Sequence[LogRow], *, facts: Mapping[str, str],
-                    examples: Sequence[Example]) -> str:
+
+def training_report(header: ModelHeader, history: Sequence[LogRow], *, facts: Mapping[str, str], examples: Sequence[Example],
+                    choices: Sequence[str] = (), folds: Sequence[Sequence[LogRow]] = (), plain: bool = False) -> str:
     """HTML page on one training.
 
-    facts: what else is worth knowing, e.g. device and data folder; examples: some of the held-out images.
+    facts: what else is worth knowing, e.g. device and data folder; examples: some of the held-out images; plain: whether they
+    were predicted without copies though the model takes the mean of some. choices: what was chosen and why, a sentence each.
+    folds: the history of each fold of a cross-validation, which has none of its own.
     """
+    over = ("the images held out by a fold, each predicted by the network of that fold alone" if header.members > 1 else
+            "the images held out for validation, by which the weights were chosen")
+    shown = examples_section(examples, over=over)
+    if plain:
+        shown = Section(shown.title, (Paragraph(_PLAIN), *shown.blocks))
     sections = (
-        Section("", (_headline(header, history), *_scores(header))),
-        learning_section(history),
-        examples_section(examples, over="the images held out for validation, by which the weights were chosen"),
+        Section("", (_headline(header, folds or (history,)), *scores_blocks(header))),
+        *fold_section(header),
+        *trials_section(header),
+        learning_section(history, meaning_of(header), folds),
+        shown,
+        *((Section("What was chosen, and why", (Points(tuple(choices)),)),) if choices else ()),
         Section("Data", (KeyValues(data_facts(header)), *_hashes(header))),
         settings_section(header.recipe, facts),
     )
-    names = ", ".join(e.name for e in list(Legend.from_json(header.legend))[1:])
-    return render("Training report", f"{header.recipe.name} recipe, learning {names}", sections)
+    return render("Training report", f"{header.recipe.name} recipe, learning {_learnt(header)}", sections)
 
 
 def data_facts(header: ModelHeader) -> tuple[tuple[str, str], ...]:
@@ -47,36 +52,32 @@ def data_facts(header: ModelHeader) -> tuple[tuple[str, str], ...]:
     spacing = " × ".join(f"{k} {v:g}" for k, v in header.spacing.items()) + " µm" if header.spacing else "unknown"
     names = f" ({', '.join(header.channel_names)})" if header.channel_names else ""
     files = f"{len(header.data_hashes):,}" if header.data_hashes else "not recorded"
-    return (("classes (value in label files)", class_names(Legend.from_json(header.legend))),
+    return (legend_fact(header.kind, Legend.from_json(header.legend)),
             ("kind of labels", header.kind), ("dimensions", f"{header.spatial_dims}D"),
             ("channels", f"{header.in_channels}{names}"), ("pixel type", header.dtype or "unknown"),
             ("pixel size", spacing), ("files, images and labels", files))
 
 
-def _headline(header: ModelHeader, history: Sequence[LogRow]) -> Headline:
-    score = header.scores.get("validation.dice")
-    note = f"mean of all classes, background too; {SELECTED}" if score is not None else _NO_VALIDATION
-    last = history[-1] if history else None
-    total = count(last.step, "step") if last else "an unknown number"
-    return Headline((("validation Dice", score, note), ("weights of step", header.step, f"of {total} done"),
-                     ("training time", duration(last.seconds) if last else None, "validation included")))
+def _learnt(header: ModelHeader) -> str:
+    names = [e.name for e in list(Legend.from_json(header.legend))[1:]]
+    if header.kind != "instances":
+        return ", ".join(names)
+    return "single objects" + (f": {', '.join(names)}" if len(names) > 1 else "")
 
 
-def _scores(header: ModelHeader) -> tuple[Table, ...]:
-    if not header.scores:
-        return ()
-    rows = tuple((_score_name(key), value) for key, value in header.scores.items())
-    return (Table(("score of these weights", "value"), rows, (
-        f"Pooled over the pixels of the held-out images; the mean was {SELECTED}.",
-        "For a figure to publish, score the model with 'biomask evaluate' on images that took no part in training.",
-        "– is undefined: the class is neither in the truth nor predicted.")),)
-
-
-def _score_name(key: str) -> str:
-    """"validation.dice.cell" in words; other keys as they are."""
-    if key == "validation.dice":
-        return "validation Dice, mean of all classes"
-    return f"validation Dice, {key.removeprefix('validation.dice.')}" if key.startswith("validation.dice.") else key
+def _headline(header: ModelHeader, histories: Sequence[Sequence[LogRow]]) -> Headline:
+    meaning, score, ends = meaning_of(header), header.scores.get("validation.score"), [h[-1] for h in histories if h]
+    note = f"{meaning.over}; {SELECTED}" if score is not None else _NO_VALIDATION
+    if score is not None and header.members > 1:
+        note = f"mean of {header.members} folds; {note}"
+    at_half = header.scores.get("validation.ap50")
+    half = (("at an IoU of 0.5", at_half, "TP / (TP + FP + FN) of objects at this one threshold, mean over images"),)
+    total = count(max(r.step for r in ends), "step") if ends else "an unknown number"
+    time = duration(sum(r.seconds for r in ends)) if ends else None
+    return Headline(((f"validation {meaning.name}", score, note),
+                     *(half if header.kind == "instances" and at_half is not None else ()),
+                     ("weights of step", header.step, f"of {total} done" + (" in the longest fold" if header.members > 1 else "")),
+                     ("training time", time, "validation included" + (", all folds" if header.members > 1 else ""))))
 
 
 def _hashes(header: ModelHeader) -> tuple[Code, ...]:

@@ -10,8 +10,8 @@ from typing import Any
 import torch
 from torch import nn
 
+from biomask.checkpoint import construct
 from biomask.data.fingerprint import Fingerprint
-from biomask.models import MODELS
 from biomask.prediction.memory import LARGEST_READ
 from biomask.prediction.overlap_tile import geometry_of
 from biomask.tiling import AxisGeometry, choose_tile, plan_tiles, smallest_tile
@@ -136,9 +136,9 @@ def halo_cost(size: Sequence[int], geometry: Sequence[AxisGeometry]) -> float:
 
 
 def ghost(name: str, channels: int, outputs: int, dims: int, options: dict[str, Any]) -> nn.Module:
-    """A network without weights, for its geometry and its cost. Leaves the random state as it is."""
+    """A network without weights, for its geometry and its cost. Leaves the random state as it is. Errors as in `construct`."""
     with torch.random.fork_rng([]), torch.device("meta"):
-        return MODELS[name](channels, outputs, spatial_dims=dims, **options)
+        return construct(name, options, channels, outputs, dims)
 
 
 def rounded(sides: Sequence[int], geometry: Sequence[AxisGeometry], *, given: bool) -> tuple[int, ...]:
@@ -166,12 +166,21 @@ def choose_oversample(fingerprint: Fingerprint, patch: Sequence[int]) -> tuple[f
     return (0.5 if share < 0.01 else 0.33), f"{name!r} has {percent(share)} of the pixels, so that random places often miss it"
 
 
-def choose_weights(fingerprint: Fingerprint) -> tuple[float, ...] | None:
-    """Class weights of the cross-entropy; None unless a class has less than a thousandth of the pixels.
+#: Share of the pixels from which on both of two classes are weighed.
+COMMON = 0.05
 
-    The Dice loss and laying patches on rare classes do for the others; the root keeps weights small, as large ones make a
-    network see the class everywhere.
+
+def choose_weights(fingerprint: Fingerprint) -> tuple[float, ...] | None:
+    """Class weights of the cross-entropy; None where the Dice loss and laying patches on rare classes do.
+
+    Of two classes that both are common, the root of the inverse share: thin structures such as membranes are missed less, and
+    where the probability is cut is tuned in the end, so that nothing is seen everywhere. Of several, more for those with less
+    than a thousandth of the pixels; the root keeps weights small, as large ones make a network see the class everywhere.
     """
+    shares = fingerprint.shares
+    if fingerprint.kind in ("classes", "soft") and len(shares) == 2 and min(shares) >= COMMON:
+        total = sum(s**0.5 for s in shares)
+        return tuple(round(1 / (total * s**0.5), 2) for s in shares)
     if fingerprint.kind not in ("classes", "soft") or not any(0 < s < 0.001 for s in fingerprint.shares):
         return None
     return tuple(round(min(5.0, (0.01 / s) ** 0.5), 2) if 0 < s < 0.001 else 1.0 for s in fingerprint.shares)

@@ -18,6 +18,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from biomask.checkpoint import CUT
 from biomask.data.patches import Batch, Sampling, make_batch
 from biomask.data.targets import Targets, make_targets
 from biomask.data.task import Task
@@ -34,7 +35,7 @@ from biomask.training.guard import LOWER, MOST_RETRIES, diagnosis, gave_up, grad
 from biomask.training.optimizer import make_optimizer, use_bfloat16
 from biomask.training.resume import LogRow, State, load_state, save_state
 from biomask.training.stopping import StopFlag, stop_on_signals
-from biomask.training.trials import choose_augment, tune
+from biomask.training.trials import choose_augment, tune, tune_cut
 from biomask.training.validation import Judge, Score, score_name
 
 if TYPE_CHECKING:
@@ -117,6 +118,8 @@ class Trainer:
         self.wrapped = self.world.prepare(network).train()
         self.low = use_bfloat16(settings.precision, self.device, patch)
         self.retries, self.warned = 0, False
+        if self.world.leads and self.state.step == 0:
+            save_state(self.folder, self.state, network, self.optimizer, self.identity)  # to go back to
         self.began = time.perf_counter() - self.state.seconds
         self.saved = time.perf_counter()
 
@@ -138,15 +141,15 @@ class Trainer:
             if self.validation is not None and not state.images:
                 self._plan_validations(time.perf_counter() - start, self.validation)
             # What decisions depend on is made the same in all processes.
-            state.seconds, stopped, state.reserve, state.validation_seconds = self.world.largest(
-                [time.perf_counter() - self.began, float(stop.signal is not None), state.reserve, state.validation_seconds],
-                self.device)
+            state.seconds, stopped, state.reserve, state.foreseen, state.validation_seconds = self.world.largest(
+                [time.perf_counter() - self.began, float(stop.signal is not None), state.reserve, state.foreseen,
+                 state.validation_seconds], self.device)
             before, fraction = fraction, self.budget.fraction(state.step, state.seconds, state.reserve)
             at_end = fraction >= self._end()
             if self.budget.logs(state.step) or at_end:
                 self._log()
             if self.validation is not None and (at_end or self.budget.crossed(before, fraction)) and (
-                    at_end or self.budget.affordable(state.validation_seconds + state.reserve, state.seconds)):
+                    at_end or self.budget.affordable(state.validation_seconds + state.foreseen, state.seconds)):
                 self._validate(self.validation, fraction)
             elif time.perf_counter() - self.saved > SAVE_EVERY:
                 self._save()
@@ -231,9 +234,10 @@ class Trainer:
         usual = self.budget.affordable_images(pixels, patch, step_seconds, networks=both)
         last = self.budget.affordable_images(pixels, patch, step_seconds, networks=tried, last=True)
         self.state.images = [usual, last]
-        work = both * sum(pixels[:usual]) + tried * sum(pixels[:last])
+        a_pixel = FLOAT32_WORK / STEP_WORK * step_seconds / patch
         tuning = (self._tuning_seconds() or 0.0) if self.task.kind == "instances" else 0.0
-        self.state.reserve = FLOAT32_WORK / STEP_WORK * step_seconds * work / patch + tuning
+        self.state.foreseen = a_pixel * both * sum(pixels[:usual])
+        self.state.reserve = self.state.foreseen + a_pixel * tried * sum(pixels[:last]) + tuning
         if usual < len(pixels):
             self.progress.say(f"{usual} of the {len(pixels)} images held out are scored at a time, the same ones always, to keep "
                               "validation within a tenth of the work")
@@ -274,7 +278,8 @@ class Trainer:
         best = max(s.value for s in scores.values())
         state.barren = state.barren + 1 if all(s.barren for s in scores.values()) else 0
         state.history.append(LogRow(state.step, round(state.seconds, 3), self.optimizer.param_groups[0]["lr"], None, best))
-        state.validation_seconds += time.perf_counter() - start
+        state.foreseen = time.perf_counter() - start
+        state.validation_seconds += state.foreseen
         state.seconds = time.perf_counter() - self.began
         if self.recipe.training.until_flat and not state.cooldown:
             found = cooldown_now([r.validation_score for r in state.history if r.validation_score is not None], fraction,
@@ -306,9 +311,13 @@ class Trainer:
             state.augment, tried = choose_augment(self.network, judge, self.recipe.prediction.augment, self._copies, thresholds)
             state.trials |= tried
             if self.task.kind == "instances" and self.world.size == 1:
-                thresholds, after, before = tune(self.network, judge, thresholds, self._copies(state.augment),
-                                                 seconds=self._tuning_seconds())
-                state.trials |= {"thresholds before": before.value, "thresholds tuned": after.value}
+                thresholds, found = tune(self.network, judge, thresholds, self._copies(state.augment),
+                                         seconds=self._tuning_seconds())
+                state.trials |= {k: v for k, v in found.items() if math.isfinite(v)}
+            if self.task.kind == "classes" and self.task.entries == 2 and self.world.size == 1:
+                cut, found = tune_cut(self.network, judge, self._copies(state.augment))
+                state.trials |= found
+                state.thresholds = {CUT: cut}
         if self.task.kind == "instances":
             state.thresholds = thresholds.to_dict()
         state.seconds = time.perf_counter() - self.began

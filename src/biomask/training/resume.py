@@ -42,6 +42,8 @@ class State:
     """Of which spent on the held-out images."""
     reserve: float = 0.0
     """Seconds kept back for what comes after the last step, when the budget is in minutes."""
+    foreseen: float = 0.0
+    """Seconds that the next validation is expected to take."""
     images: list[int] = field(default_factory=list)
     """How many of the held-out images are scored: at a validation, at the trials in the end; empty before the first step."""
     loss_sum: float = 0.0

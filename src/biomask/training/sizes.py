@@ -108,8 +108,11 @@ def choose_levels(f: Fingerprint, wishes: Wishes, sides: tuple[int, ...], said: 
 def _with_levels(f: Fingerprint, settled: dict[str, Any], sides: tuple[int, ...], depth: int) -> dict[str, Any]:
     """What is settled, and scales and kernels where data ask for others than 2 and 3 everywhere."""
     options = dict(settled)
-    if "scales" in settled or "kernels" in settled:  # their number of levels is the depth
-        return {"depth": len(settled["scales"]) if "scales" in settled else len(settled["kernels"]) - 1, **options}
+    for name, more in (("scales", 0), ("kernels", 1)):
+        if name in settled:  # their number of levels is the depth
+            if not isinstance(settled[name], (list, tuple)):
+                raise UsageError(f"network.options.{name}={settled[name]} is not a list with an entry for each level")
+            return {"depth": len(settled[name]) - more, **options}
     scales, kernels = choices.levels_for(sides, f.anisotropy, depth)
     if settled.get("padding") == "valid" or ("depth" in settled and len(scales) < settled["depth"]):
         return {**options, "depth": depth}  # as the user says, though little is left at the bottom

@@ -10,14 +10,17 @@ import numpy as np
 import numpy.typing as npt
 from torch import nn
 
-from biomask.instances import Thresholds
+from biomask.instances import Thresholds, label_instances
 from biomask.instances.tune import tune_thresholds
-from biomask.metrics.average_precision import instance_scores
+from biomask.metrics.average_precision import instance_scores, pooled
 from biomask.prediction.maps import Augment, Symmetry
-from biomask.training.validation import Judge, Score
+from biomask.training.validation import Judge
 
 #: Averaging makes prediction several times as slow: it has to raise the score by this much.
 WORTH = 0.002
+
+#: Cuts between two classes that are tried.
+CUTS = tuple(n / 50 for n in range(10, 41))
 
 #: Pixels of held-out images by which thresholds are tuned.
 MOST_TUNED = 3_000_000
@@ -37,18 +40,12 @@ def choose_augment(network: nn.Module, judge: Judge, wanted: Augment | None, cop
 
 
 def tune(network: nn.Module, judge: Judge, start: Thresholds, copies: list[Symmetry], *,
-         seconds: float | None) -> tuple[Thresholds, Score, Score]:
-    """(thresholds by which the held-out images score best, their score, the score of `start`).
+         seconds: float | None) -> tuple[Thresholds, dict[str, float]]:
+    """(thresholds by which the held-out images score best; their score, that of `start`, objects, merges and splits).
 
-    seconds: for trying; None = without bound, on fewer images.
+    seconds: for trying; None = without bound.
     """
-    network.eval()
-    indices, pixels = list[int](), 0
-    for i in judge.indices:
-        pixels += prod(judge.dataset.facts.sizes[i])
-        if indices and pixels > MOST_TUNED:
-            break
-        indices.append(i)
+    indices = _some(network, judge)
     maps = {i: judge.maps(network, i, copies) for i in indices}
     known = [(maps[i], judge.dataset.item(i)[1][0], judge.dataset.item(i)[2]) for i in indices]
 
@@ -56,5 +53,33 @@ def tune(network: nn.Module, judge: Judge, start: Thresholds, copies: list[Symme
         return instance_scores(truth, predicted, ignore).average_precision
 
     found = tune_thresholds(known, score, start, target=judge.task.target, spacing=judge.dataset.facts.spacing, seconds=seconds)
-    counts = [np.sum([judge.count(maps[i], i, t) for i in indices], axis=0) for t in (found.thresholds, start)]
-    return found.thresholds, judge.summary(counts[0]), judge.summary(counts[1])
+    spacing = judge.dataset.facts.spacing
+    scores = pooled(instance_scores(truth, label_instances(m, found.thresholds, target=judge.task.target, spacing=spacing), ignore)
+                    for m, truth, ignore in known)
+    before = [t.score for t in found.tried if t.thresholds == start]
+    return found.thresholds, {"thresholds before": before[0] if before else float("nan"), "thresholds tuned": found.score,
+                              "objects": scores.true, "merges": scores.merges, "splits": scores.splits}
+
+
+def tune_cut(network: nn.Module, judge: Judge, copies: list[Symmetry]) -> tuple[float, dict[str, float]]:
+    """(the probability of the second of two classes above which the held-out images score best, the scores before and with it).
+
+    Of several that score alike it is the one nearest to 0.5.
+    """
+    indices = _some(network, judge)
+    maps = {i: judge.maps(network, i, copies) for i in indices}
+    scores = {cut: judge.summary(np.sum([judge.count(maps[i], i, cut=cut) for i in indices], axis=0)).value for cut in CUTS}
+    best = max(CUTS, key=lambda cut: (round(scores[cut], 5), -abs(cut - 0.5)))
+    return best, {"cut before": scores[0.5], "cut tuned": scores[best]}
+
+
+def _some(network: nn.Module, judge: Judge) -> list[int]:
+    """Held-out images of together about `MOST_TUNED` pixels, at least one."""
+    network.eval()
+    indices, pixels = list[int](), 0
+    for i in judge.indices:
+        pixels += prod(judge.dataset.facts.sizes[i])
+        if indices and pixels > MOST_TUNED:
+            break
+        indices.append(i)
+    return indices

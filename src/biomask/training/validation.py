@@ -85,10 +85,11 @@ class Judge:
             total = self.world.total(torch.as_tensor(total, device=self.device, dtype=torch.float64)).cpu().numpy()
         return self.summary(total)
 
-    def count(self, maps: npt.NDArray[np.float32], i: int, thresholds: Thresholds | None = None) -> npt.NDArray[np.float64]:
+    def count(self, maps: npt.NDArray[np.float32], i: int, thresholds: Thresholds | None = None, *,
+              cut: float = 0.5) -> npt.NDArray[np.float64]:
         """Sums of one image that `summary` takes, so that those of several can be added."""
         _, labels, ignore = self.dataset.item(i)
-        found = decide(maps, self.task)
+        found = decide(maps, self.task, cut)
         if self.task.kind == "multilabel":
             tables = [confusion_matrix(t, p, 2, ignore).ravel() for t, p in zip(labels, found, strict=True)]
             return np.concatenate(tables).astype(np.float64)

@@ -1,0 +1,191 @@
+"""Examples for reports, from data sets, folders of predictions and evaluations."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from math import prod
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+
+from biomask.checkpoint import MODEL_FILE, Model, load_model
+from biomask.data.dataset import channels_of_labels
+from biomask.data.pairing import IMAGE_FOLDERS, index
+from biomask.errors import BiomaskError
+from biomask.evaluation.evaluate import Case, Judged
+from biomask.evaluation.meaning import class_ids, true_labels
+from biomask.image import Image
+from biomask.io import read_image, read_label_values
+from biomask.labels import Legend
+from biomask.prediction.folder import selection_of
+from biomask.prediction.maps import decide, predict_maps
+from biomask.prediction.objects import find_objects
+from biomask.prediction.predict import PredictOptions, copies_of
+from biomask.reports.examples import LONGEST, MOST_EXAMPLES, Example, compared, shrunk
+from biomask.stored import Plane
+from biomask.training.folds import fold_splits
+from biomask.training.validation import AS_IT_IS, validation_tile
+
+if TYPE_CHECKING:
+    import torch
+
+    from biomask.data.dataset import Dataset
+
+#: Held-out images shown after a training.
+SHOWN = 4
+
+#: Pixels, of all copies and networks, that are predicted again for pictures, which adds to the time asked for.
+MOST_PREDICTED = 2_400_000
+
+#: Larger images are not shown, since a report must not take the memory that prediction was bounded to.
+MOST_PIXELS = 16_000_000
+
+
+def held_out_examples(model: Model, held_out: Dataset, device: torch.device, shown: int = SHOWN) -> tuple[list[Example], bool]:
+    """(some of the held-out images as the model predicts them, whether copies were left out to save time)."""
+    each = MOST_PREDICTED // SHOWN // model.header.members
+    small = [i for i, size in enumerate(held_out.facts.sizes) if prod(size) <= each]
+    chosen = [small[n] for n in spread(len(small), shown)]
+    copies = copies_of(model, PredictOptions())
+    plain = len(copies) > 1 and any(prod(held_out.facts.sizes[i]) * len(copies) > each for i in chosen)
+    model.network.to(device)
+    return [_held_out_example(model, held_out, i, AS_IT_IS if plain else copies, device) for i in chosen], plain and bool(chosen)
+
+
+def _held_out_example(model: Model, held_out: Dataset, i: int, copies: Sequence[Any], device: torch.device) -> Example:
+    image, labels, task = held_out.image(i), held_out.labels(i), model.task
+    maps = predict_maps(model.network, image.array, task, validation_tile(image.size, model.network), copies=copies,
+                        statistics=model.normalization.statistics(image.array), device=device)
+    decided, true = decide(maps, task), channels_of_labels(labels)
+    example = Example(held_out.pairs[i].name, image, decided, true if task.kind == "multilabel" else true[0], model.legend, None,
+                      labels.ignore, task.kind)
+    if task.kind == "instances":
+        found = find_objects(model, decided, maps)[0]
+        example = replace(example, predicted=found.ids)
+        if len(model.legend) > 2:
+            example = replace(example, predicted_classes=found.classes[found.ids], true_classes=true[1])
+    return shrunk(compared(example), LONGEST)
+
+
+def fold_examples(folder: Path, model: Model, dataset: Dataset, device: torch.device) -> tuple[list[Example], bool]:
+    """The same of a cross-validation: of each of some folds an image that it held out, predicted by its own network."""
+    members, settings = model.header.members, model.header.recipe.training
+    splits = fold_splits([p.name for p in dataset.pairs], dataset.facts.groups, members, settings.seed)
+    examples, plain = list[Example](), False
+    for n in spread(members, SHOWN):
+        own = folder / "folds" / str(n + 1)
+        if (own / MODEL_FILE).is_file():
+            found, short = held_out_examples(load_model(own), dataset.subset(splits[n].validation), device, shown=1)
+            examples += [replace(e, name=f"{e.name} (fold {n + 1})") for e in found]
+            plain = plain or short
+    return examples, plain
+
+
+def prediction_examples(model: Model, out: Path, record: Mapping[str, Any]) -> list[Example]:
+    """Some of the images of a folder of predictions."""
+    small = [(name, entry) for name, entry in record["images"].items()
+             if prod(entry["size"]) <= MOST_PIXELS and Path(entry.get("file", "")).is_file()]
+    return [_predicted_example(model, out, record, *small[i]) for i in spread(len(small), MOST_EXAMPLES // 2)]
+
+
+def _predicted_example(model: Model, out: Path, record: Mapping[str, Any], name: str, entry: Mapping[str, Any]) -> Example:
+    image = read_image(entry["file"], selection_of({"selection": record["selection"], **entry}), Plane(**entry["plane"]))
+    kind, legend, labels = model.task.kind, model.legend, entry.get("labels") or ()
+    if kind == "multilabel":
+        below = str(entry["mask"]).removeprefix(f"masks/{legend.entries[1].name}/")
+        found = np.stack([_values(out / "masks" / e.name / below) > 0 for e in legend.entries[1:]])
+        return shrunk(Example(name, image, found, None, legend, None, kind="multilabel"), LONGEST)
+    mask = legend.ids(_values(out / entry["mask"]))
+    if kind == "classes" or not labels or not (out / labels[0]).is_file():
+        return shrunk(Example(name, image, mask, None, legend, None), LONGEST)
+    count = int(entry["objects"])
+    return shrunk(Example(name, image, _values(out / labels[0]), None, legend, None, kind="instances",
+                          predicted_classes=mask if len(legend) > 2 else None,
+                          note=f"{count:,} object{'' if count == 1 else 's'}"), LONGEST)
+
+
+def evaluation_examples(judged: Judged) -> list[Example]:
+    """The worst images of an evaluation, and the middle one; none where no images stand beside the truth."""
+    cases = _with_images({c.name: c for c in judged.cases}, Path(judged.scores["truth"]))
+    by = "ap50" if judged.encoding.kind == "instances" else "dice"
+    scored = sorted((i for i in judged.scores["per_image"] if i["name"] in cases and i["pixels"] <= MOST_PIXELS),
+                    key=lambda i: (i[by] is None, i[by] or 0.0))
+    chosen = scored if len(scored) <= MOST_EXAMPLES else [*scored[: MOST_EXAMPLES - 1], scored[len(scored) // 2]]
+    examples = []
+    for entry in chosen:
+        case = cases[entry["name"]]
+        image = _readable(case, judged)
+        example = None if image is None else _judged_example(case, judged, image)
+        if example is not None:
+            examples.append(shrunk(compared(example), LONGEST))
+    return examples
+
+
+def _judged_example(case: Case, judged: Judged, image: Image) -> Example | None:
+    """None where the image is of another size."""
+    kind, legend = judged.encoding.kind, judged.legend
+    if kind == "multilabel":
+        predicted = np.stack([_values(path) > 0 for path in case.structures])
+    elif kind == "instances" and case.objects is not None:
+        predicted = _values(case.objects)
+    else:
+        predicted = legend.ids(_values(case.prediction))
+    size = predicted.shape[1:] if kind == "multilabel" else predicted.shape
+    if image.size != size:
+        return None
+    labels = true_labels(case, judged.encoding, size, judged.settings)
+    if kind == "multilabel":
+        return Example(case.name, image, predicted, labels.array, legend, None, labels.ignore, "multilabel")
+    classes = class_ids(labels, judged.encoding)
+    if kind != "instances":
+        true = legend.ids(judged.encoding.legend.values_of(classes))
+        return Example(case.name, image, predicted, true, legend, None, labels.ignore)
+    own = _classes_of(case, legend) if len(legend) > 2 else None
+    return Example(case.name, image, predicted, labels.array, legend, None, labels.ignore, "instances",
+                   predicted_classes=own, true_classes=classes if own is not None else None)
+
+
+def _classes_of(case: Case, legend: Legend) -> npt.NDArray[Any] | None:
+    """Class ids of the predicted pixels; None where there are ids alone."""
+    try:
+        return None if case.prediction == case.objects else legend.ids(_values(case.prediction))
+    except BiomaskError:
+        return None
+
+
+def _with_images(cases: Mapping[str, Case], truth: Path) -> dict[str, Case]:
+    """Cases with their images: those of the folder of truth, or of the folder of images beside it."""
+    found = {name: c for name, c in cases.items()
+             if c.pair.image != c.prediction and (c.pair.truth is None or c.pair.image not in c.pair.truth.files)}
+    folder = next((truth.parent / n for n in IMAGE_FOLDERS if (truth.parent / n).is_dir()), None)
+    if found or folder is None:
+        return found
+    images = index(folder)
+    files = {name: name.removesuffix(c.pair.plane.suffix) for name, c in cases.items()}
+    return {name: replace(c, pair=replace(c.pair, image=images[files[name]])) for name, c in cases.items() if files[name] in images}
+
+
+def _readable(case: Case, judged: Judged) -> Image | None:
+    """The image of a case; None where it cannot be read without more flags than an evaluation has."""
+    try:
+        return read_image(case.pair.image, judged.settings.selection, case.pair.plane)
+    except BiomaskError:
+        return None
+
+
+def _values(path: Path) -> npt.NDArray[Any]:
+    return np.asarray(read_label_values(path).array[0])
+
+
+def spread(count: int, most: int) -> Sequence[int]:
+    """Up to `most` of `count` indices, evenly spread; of one the middle.
+
+    >>> list(spread(3, 4)), spread(9, 3), spread(5, 1)
+    ([0, 1, 2], [0, 4, 8], [2])
+    """
+    if count <= most:
+        return range(count)
+    return [count // 2] if most == 1 else [round(i * (count - 1) / (most - 1)) for i in range(most)]

@@ -1,0 +1,187 @@
+"""What a model file knows of its own scores, in words: on held-out images, before training, what was tried, each fold."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from biomask.instances import Thresholds
+from biomask.labels import Legend
+from biomask.prediction.maps import symmetries
+from biomask.reports.html import Block, Cell, Paragraph, Points, Section, Table, show
+from biomask.training.trials import WORTH
+
+if TYPE_CHECKING:
+    from biomask.checkpoint import ModelHeader
+
+SELECTED = "used to choose the weights, so it flatters a little"
+
+
+@dataclass(frozen=True)
+class Meaning:
+    """What the score is by which training chooses weights."""
+
+    name: str
+    over: str
+    """What it is the mean of, for the headline."""
+    rule: str
+    """The same in a sentence's end."""
+
+
+#: By kind of task; as `biomask.training.validation.Score` computes them.
+MEANINGS: Mapping[str, Meaning] = {
+    "classes": Meaning("Dice", "mean of all classes, background too",
+                       "mean over all classes, background included, pooled over the pixels of the validation images"),
+    "multilabel": Meaning("Dice", "mean of all structures",
+                          "mean over all structures, each pooled over the pixels of the validation images"),
+    "instances": Meaning("average precision", "mean over IoU 0.5 … 0.95 and images",
+                         "TP / (TP + FP + FN) of objects, mean over the IoU thresholds 0.5, 0.55, … 0.95 and over the validation "
+                         "images"),
+}
+
+#: What each threshold of objects decides.
+THRESHOLDS: Mapping[str, str] = {
+    "foreground": "a pixel belongs to an object where the probability of any is above this",
+    "seed": "an object grows from where its middle is above this (distance less border)",
+    "seed_size": "middles of fewer pixels are none",
+    "min_size": "objects of fewer pixels are none",
+    "sigma": "the middles are smoothed over so many pixels first",
+    "hole": "holes of up to this share of their object are filled",
+}
+
+
+def meaning_of(header: ModelHeader) -> Meaning:
+    """Of the score of a model."""
+    return MEANINGS[header.task.kind]
+
+
+def scores_blocks(header: ModelHeader) -> tuple[Block, ...]:
+    """The scores of the weights that were kept, beside those of the weights that training began with, if it was given some."""
+    meaning = meaning_of(header)
+    own = {k.removeprefix("validation."): v for k, v in header.scores.items() if k.startswith("validation.")}
+    before = {("score" if k == "before.value" else k.removeprefix("before.")): v for k, v in header.scores.items()
+              if k.startswith("before.")}
+    names = [*own, *(k for k in before if k not in own)]
+    if not names:
+        return ()
+    title = f"{meaning.name[:1].upper()}{meaning.name[1:]}, {meaning.over}"
+    words = {"score": title, **({"ap50": "Average precision at an IoU of 0.5"} if header.task.kind == "instances" else {})}
+    rows = tuple((words.get(k, f"Dice, {k}"), own.get(k), *((before.get(k),) if before else ())) for k in names)
+    columns = ("on the held-out images", "these weights", *(("the weights it began with",) if before else ()))
+    first = [_compared(before.get("score"), own.get("score"), meaning)] if before else []
+    return (*(Paragraph(text) for text in first), Table(columns, rows, _notes(header, meaning)))
+
+
+def _notes(header: ModelHeader, meaning: Meaning) -> tuple[str, ...]:
+    folds = f"Means over {header.members} folds, each on the images that it held out; " if header.members > 1 else ""
+    pooled = ("Dice is that of the pixels of all objects of a class, pooled over the held-out images; the thresholds of objects "
+              "were those from before they were tuned." if header.task.kind == "instances" else
+              "Pooled over the pixels of the held-out images.")
+    return (f"{pooled} {folds}{'t' if folds else 'T'}he {meaning.name if folds else 'first score'} was {SELECTED}.",
+            "For a figure to publish, score the model with 'biomask evaluate' on images that took no part in training.",
+            "– is undefined: it is neither in the truth nor predicted.")
+
+
+def _compared(before: float | None, now: float | None, meaning: Meaning) -> str:
+    if before is None or now is None:
+        return "Training began with the weights of another model."
+    said = "the weights it began with are kept, for training did not make them better" if now <= before else (
+        f"training raised it by {now - before:.3f}")
+    return (f"Training began with the weights of another model, whose {meaning.name} on these images was {show(before)}; now it is "
+            f"{show(now)}: {said}.")
+
+
+def fold_section(header: ModelHeader) -> tuple[Section, ...]:
+    """Each training of a cross-validation; none of a single training."""
+    names = [k for k in header.scores if k.startswith("fold ") and k.endswith(".score")]
+    if not names:
+        return ()
+    meaning = meaning_of(header)
+    rows: list[tuple[Cell, ...]] = [(k.removesuffix(".score"), header.scores[k]) for k in names]
+    found = [v for k in names if (v := header.scores[k]) is not None]
+    if len(found) > 1:
+        rows.append((f"mean of {len(found)}", sum(found) / len(found)))
+    text = (f"{header.members} networks were trained, each without the images of its fold, by which its weights were chosen. "
+            f"The model is their mean: it predicts with all {header.members}, which takes as many times as long.")
+    table = Table(("fold", f"{meaning.name}, {meaning.over}"), tuple(rows), (
+        f"Of each fold on the images that it held out, {SELECTED}; how much folds differ says how much the score depends on the "
+        "images.",))
+    return (Section("Folds", (Paragraph(text), table)),)
+
+
+def trials_section(header: ModelHeader) -> tuple[Section, ...]:
+    """What was tried with the best weights, what was kept of it, and the thresholds of objects; none where nothing was."""
+    tried = {k.removeprefix("trial."): v for k, v in header.scores.items() if k.startswith("trial.")}
+    rows = (*_copies(header, tried), *_tuned(tried))
+    blocks: list[Block] = []
+    if rows:
+        said = tuple(filter(None, (_copies_said(header, tried), _tuned_said(tried))))
+        name = meaning_of(header).name
+        blocks += [Points(said), Table(("what was tried", name, "kept"), rows, (
+            "Tried when training ended, with the weights that were kept, on as many held-out images as there was time for: these "
+            "figures can differ from those above, and compare only with each other.",))]
+    if header.thresholds:
+        blocks += [_thresholds(header)]
+    return (Section("How it predicts", tuple(blocks)),) if blocks else ()
+
+
+def copies_of_header(header: ModelHeader) -> int:
+    """How many mirrored or turned copies of an image can be predicted."""
+    augmentation = header.recipe.augmentation
+    return len(symmetries("symmetries", header.spatial_dims, augmentation.flip or (), turn=augmentation.rotate90 is not False))
+
+
+def _copies(header: ModelHeader, tried: Mapping[str, float | None]) -> Sequence[tuple[Cell, ...]]:
+    if "none" not in tried:
+        return ()
+    mean = header.recipe.prediction.augment not in (None, "none")
+    rows: list[tuple[Cell, ...]] = [("each image as it is", tried["none"], not mean)]
+    if "symmetries" in tried:
+        rows.append((f"mean over {copies_of_header(header)} mirrored or turned copies", tried["symmetries"], mean))
+    return [(name, value, "yes" if kept else "no") for name, value, kept in rows]
+
+
+def _copies_said(header: ModelHeader, tried: Mapping[str, float | None]) -> str:
+    plain, mean = tried.get("none"), tried.get("symmetries")
+    if plain is None or mean is None:
+        return ""
+    kept = header.recipe.prediction.augment not in (None, "none")
+    if kept:
+        end = "the mean is kept (biomask predict with --augment none is as many times as fast)"
+    else:
+        end = f"single ones are kept, for the mean has to be better by {WORTH:g} to be worth its time"
+    return f"Mean over {copies_of_header(header)} copies {show(mean)}, single predictions {show(plain)}: {end}."
+
+
+def _tuned(tried: Mapping[str, float | None]) -> Sequence[tuple[Cell, ...]]:
+    if "thresholds tuned" not in tried:
+        return ()
+    return (("thresholds of objects as they were", tried.get("thresholds before"), "no"),
+            ("thresholds of objects tuned", tried["thresholds tuned"], "yes"))
+
+
+def _tuned_said(tried: Mapping[str, float | None]) -> str:
+    before, after = tried.get("thresholds before"), tried.get("thresholds tuned")
+    if before is None or after is None:
+        return ""
+    return f"Thresholds of objects tuned {show(after)}, as they were {show(before)}: " + (
+        "the tuned ones are kept." if after > before else "others that were tried are no better.")
+
+
+def _thresholds(header: ModelHeader) -> Table:
+    usual = Thresholds().to_dict()
+    rows = tuple((name.replace("_", " "), f"{value:g}", f"{usual[name]:g}" if name in usual else None, THRESHOLDS.get(name, ""))
+                 for name, value in header.thresholds.items())
+    folds = f"Each is the median of {header.members} folds." if header.members > 1 else ""
+    return Table(("threshold of objects", "value", "by default", "what it decides"), rows,
+                 tuple(filter(None, ("They were tuned on the held-out images.", folds))))
+
+
+def legend_fact(header_kind: str, legend: Legend, where: str = "label files") -> tuple[str, str]:
+    """(what the entries of a legend are, their names), with their values where labels hold them."""
+    if header_kind == "multilabel":
+        return "structures", ", ".join(e.name for e in list(legend)[1:])
+    if header_kind == "instances":
+        return "classes of objects (value in masks)", ", ".join(f"{e.name} ({e.value})" for e in list(legend)[1:])
+    return f"classes (value in {where})", ", ".join(f"{e.name} ({e.value})" for e in legend)
