@@ -55,6 +55,7 @@ def main() -> None:
     parser.add_argument("--images", type=int, help="train on so many images only, chosen by the seed (dsb2018)")
     parser.add_argument("--name", help="of the file in results/")
     parser.add_argument("--work", type=Path, help="where everything is written")
+    parser.add_argument("--predict", nargs="*", default=[], help="more options of biomask predict")
     parser.add_argument("--set", nargs="*", default=[], help="settings of the recipe, to try something")
     options = parser.parse_args()
     suffix = f"_{options.images}" if options.images else ""
@@ -66,7 +67,7 @@ def main() -> None:
     changed = [w for s in options.set for w in ("--set", s)]
     biomask("train", case.train, "-o", model, "--minutes", options.minutes, "--seed", options.seed, *case.options, *changed)
     trained = time.monotonic()
-    biomask("predict", model, case.test / "images", "-o", out)
+    biomask("predict", model, case.test / "images", "-o", out, *options.predict)
     predicted = time.monotonic()
     biomask("evaluate", out, case.test, "--json", report, "--report", work / "evaluation.html")
     found = json.loads(report.read_text(encoding="utf-8"))

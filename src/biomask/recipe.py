@@ -129,8 +129,8 @@ class LossSettings(_Settings):
     cross_entropy: float = Field(1.0, ge=0, description="weight of the cross-entropy: softmax of classes, sigmoid of structures")
     dice: float = Field(1.0, ge=0, description="weight of the soft Dice loss")
     class_weights: tuple[Weight, ...] | None = Field(None, description="weight of each class in the cross-entropy")
-    distance: float = Field(2.0, ge=0, description="of instances: weight of the distance channel's cross-entropy")
-    border: float = Field(1.0, ge=0, description="of instances: weight of the border channel's cross-entropy and Dice loss")
+    distance: float = Field(1.0, ge=0, description="of instances: weight of the distance channel's cross-entropy")
+    border: float = Field(0.5, ge=0, description="of instances: weight of the border channel's cross-entropy")
 
     @model_validator(mode="after")
     def _something(self) -> LossSettings:

@@ -12,7 +12,7 @@ from PIL import Image as Pillow
 
 from biomask.image import Image
 from biomask.reports import figures
-from biomask.reports.figures import best_validation, fold_curves, learning_curves, on_dark, per_image_scores, score_bars
+from biomask.reports.figures import best_validation, learning_curves, on_dark, per_image_scores, score_bars
 from biomask.reports.pictures import (
     ADDED,
     CONFUSED,

@@ -77,7 +77,8 @@ def train(
     result = api.train(data, out, options, progress=ConsoleProgress())
     taken = _leads() and write_json({**asdict(result), "model": str(result.model)}, json)
     if result.stopped_by:
-        raise StoppedError(f"by {result.stopped_by} at step {result.step}; the model in {result.model} is usable",
+        usable = f"the model in {result.model} is usable" if (result.model / "model.safetensors").is_file() else "no fold is lost"
+        raise StoppedError(f"by {result.stopped_by} at step {result.step}; {usable}",
                            fix="run the same command again to go on")
     if _leads() and not taken:
         before = "" if result.score_before is None else f" (before: {result.score_before:.4f})"

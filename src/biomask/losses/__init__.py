@@ -7,6 +7,7 @@ of its parts: splitting a batch over devices changes nothing.
 from biomask.losses.combined import CombinedLoss, LossWeights
 from biomask.losses.cross_entropy import cross_entropy
 from biomask.losses.dice import soft_dice_loss
-from biomask.losses.structures import binary_cross_entropy, binary_dice_loss
+from biomask.losses.structures import balanced_cross_entropy, binary_cross_entropy, binary_dice_loss
 
-__all__ = ["CombinedLoss", "LossWeights", "binary_cross_entropy", "binary_dice_loss", "cross_entropy", "soft_dice_loss"]
+__all__ = ["CombinedLoss", "LossWeights", "balanced_cross_entropy", "binary_cross_entropy", "binary_dice_loss", "cross_entropy",
+           "soft_dice_loss"]

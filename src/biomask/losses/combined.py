@@ -11,7 +11,12 @@ from torch import Tensor, nn
 
 from biomask.losses.cross_entropy import cross_entropy
 from biomask.losses.dice import soft_dice_loss
-from biomask.losses.structures import binary_cross_entropy, binary_dice_loss
+from biomask.losses.structures import balanced_cross_entropy, binary_cross_entropy, binary_dice_loss
+
+
+#: Share of the borders in the loss of their channel: more than they have of the pixels of objects, less than half, since all
+#: pixels that may be border would be taken for it then.
+BORDER_SHARE = 0.2
 
 
 class TargetsLike(Protocol):
@@ -37,14 +42,16 @@ class LossWeights:
 
     cross_entropy: float = 1.0
     dice: float = 1.0
-    distance: float = 2.0
-    border: float = 1.0
+    distance: float = 1.0
+    border: float = 0.5
 
 
 class CombinedLoss(nn.Module):
-    """Cross-entropy and soft Dice of classes and of structures, cross-entropy of the distance, both of the border.
+    """Cross-entropy and soft Dice of classes and of structures, balanced cross-entropy of distance and border.
 
-    The channels are taken in this order: classes (softmax), then structures, or distance and border (sigmoid).
+    The channels are taken in this order: classes (softmax), then structures, or distance and border (sigmoid). Objects count
+    as much as background for the distance, borders a fifth for the border, which nobody asks for outside
+    objects: few pixels that matter would hardly count in a mean over all.
     """
 
     class_weights: Tensor | None
@@ -72,8 +79,13 @@ class CombinedLoss(nn.Module):
         if w.dice:
             total = total + w.dice * soft_dice_loss(classes, targets.classes, ignore)
         if targets.distance is not None and targets.border is not None:
-            distance, border = logits[:, -2:-1], logits[:, -1:]
-            total = total + w.distance * binary_cross_entropy(distance, targets.distance[:, None], ignore)
-            wanted = targets.border[:, None]
-            total = total + w.border * (binary_cross_entropy(border, wanted, ignore) + binary_dice_loss(border, wanted, ignore))
+            objects = targets.classes > 0
+            total = total + w.distance * balanced_cross_entropy(logits[:, -2], targets.distance, objects, ignore)
+            total = total + w.border * balanced_cross_entropy(logits[:, -1], targets.border, targets.border > 0,
+                                                              unknown_or(ignore, ~objects), share=BORDER_SHARE)
         return total
+
+
+def unknown_or(ignore: Tensor | None, left_out: Tensor) -> Tensor:
+    """Pixels that do not count: bool (B, *S)."""
+    return left_out if ignore is None else ignore | left_out

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import torch
 from torch import Tensor
 from torch.nn import functional as F
 
@@ -32,3 +33,17 @@ def binary_dice_loss(logits: Tensor, target: Tensor, ignore: Tensor | None = Non
     both = (probabilities * truth).flatten(2).sum(dim=2)
     either = (probabilities + truth).flatten(2).sum(dim=2)
     return (1 - (2 * both + smooth) / (either + smooth)).mean()
+
+
+def balanced_cross_entropy(logits: Tensor, target: Tensor, group: Tensor, ignore: Tensor | None = None, *,
+                           share: float = 0.5) -> Tensor:
+    """Mean over images of share · mean over the group + (1 - share) · mean over the others of `binary_cross_entropy`.
+
+    logits, target: float (B, *S). group, ignore: bool (B, *S); what is ignored is in neither. A part without pixels counts 0.
+    Range 0..∞.
+    """
+    losses = F.binary_cross_entropy_with_logits(logits.float(), target.float(), reduction="none").flatten(1)
+    known = torch.ones_like(group) if ignore is None else ~ignore
+    parts = [(group & known).flatten(1), (~group & known).flatten(1)]
+    means = [(losses * p).sum(dim=1) / p.sum(dim=1).clamp(min=1) for p in parts]
+    return (share * means[0] + (1 - share) * means[1]).mean()

@@ -138,7 +138,7 @@ def structure_outlines(image: Image, masks: npt.NDArray[Any], legend: Legend) ->
     """uint8 (3, Y, X): the image with the outline of each structure in its colour. masks: 0 or 1, (K, Y, X)."""
     out = stretched(image)
     for mask, entry in zip(masks, legend.entries[1:], strict=True):
-        out = draw_outlines(image, mask, Legend((legend.entries[0], entry)), onto=out)
+        out = draw_outlines(image, (mask > 0).astype(np.uint8), Legend((legend.entries[0], entry)), onto=out)
     return out
 
 

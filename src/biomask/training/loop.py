@@ -136,7 +136,7 @@ class Trainer:
         fraction = self.budget.fraction(state.step, state.seconds, state.reserve)
         while fraction < self._end():
             start = time.perf_counter()
-            self._step_or_save(fraction)
+            self._step(fraction)
             state = self.state  # another one where training went back
             if self.validation is not None and not state.images:
                 self._plan_validations(time.perf_counter() - start, self.validation)
@@ -161,21 +161,21 @@ class Trainer:
     def _end(self) -> float:
         return self.state.cooldown[1] if self.state.cooldown else 1.0
 
-    def _step_or_save(self, fraction: float) -> None:
-        """A step; where an image cannot be read any more, all that was learnt is saved first."""
+    def _read(self, first: int, share: int) -> Batch:
+        """The samples with these numbers; where an image cannot be read any more, all that was learnt is saved first."""
         try:
-            self._step(fraction)
+            return make_batch(self.training, self.sampling, range(first, first + share), self.device)
         except BiomaskError as error:
             self._save()
-            raise type(error)(f"{error.what} (training stopped at step {self.state.step}; all that was learnt is saved)",
-                              where=error.where, fix=f"{error.fix or 'mend it'}; then run the same command again") from error
+            raise InputError(f"{error.what} (training stopped at step {self.state.step}; all that was learnt is saved)",
+                             where=error.where, fix=f"{error.fix or 'mend it'}; then run the same command again") from error
 
     def _step(self, fraction: float) -> None:
         """One optimisation step on the batch of its number."""
         settings, step, world = self.recipe.training, self.state.step, self.world
         share = self.batch // world.size
         first = step * self.batch + world.rank * share
-        batch = make_batch(self.training, self.sampling, range(first, first + share), self.device)
+        batch = self._read(first, share)
         targets = make_targets(batch.labels, batch.ignore, self.task, self.recipe.instances, self.sampling.spacing)
         rate = self.state.rate * learning_rate(fraction, settings.lr, "constant" if settings.until_flat else settings.schedule,
                                                settings.warmup, self.state.cooldown)

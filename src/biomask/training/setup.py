@@ -42,6 +42,9 @@ from biomask.transforms import normalization_of
 
 PLAN_FILE = "plan.json"
 
+#: Pixels over which the middles of objects are smoothed before thresholds are tuned.
+SMOOTHED = 1.0
+
 #: Objects of fewer pixels than this share of the smallest in training are noise.
 SMALLEST = 0.5
 
@@ -167,7 +170,7 @@ def make_trainer(dataset: Dataset, recipe: Recipe, place: Place, split: Split | 
     split = split or held_out(dataset, recipe)
     anisotropy = fingerprint.anisotropy if max(fingerprint.anisotropy) > 1 else None
     sampling = Sampling(settings.seed, geometry, recipe.augmentation, settings.oversample or 0.0, anisotropy)
-    thresholds = Thresholds(min_size=max(1, int(fingerprint.objects.area_1 * SMALLEST)))
+    thresholds = Thresholds(sigma=SMOOTHED, min_size=max(1, int(fingerprint.objects.area_1 * SMALLEST)))
     header = ModelHeader(recipe=recipe, in_channels=facts.channels, spatial_dims=dims, kind=facts.kind,
                          legend=dataset.legend.to_json(), spacing=facts.spacing, channel_names=facts.channel_names,
                          dtype=facts.dtype, data_hashes=facts.hashes)

@@ -19,7 +19,7 @@ from biomask.training.speed import Machine, StepCost, estimate, seconds, step_co
 
 #: Widths of the first level that are considered, and steps that should fit into the budget.
 WIDTHS = {"cpu": (32, 24, 16), "mps": (32, 24), "cuda": (64, 48, 32)}
-ENOUGH_STEPS = {"cpu": 1000, "mps": 2000, "cuda": 3000}
+ENOUGH_STEPS = {"cpu": 2500, "mps": 2500, "cuda": 3000}
 
 #: Share of the memory that a training may be planned to take.
 MEMORY_SHARE = 0.7
