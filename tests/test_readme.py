@@ -56,6 +56,8 @@ def test_the_commands_of_the_pages_work(folder, page):
 def run_all(given: list[list[str]]) -> None:
     for command in given:
         short = ["0.02" if before == "--minutes" else word for before, word in zip(["", *command], command, strict=False)]
+        if "train" in short and "--minutes" not in short:  # until the score is flat: too long for a test
+            short = [*short, "--minutes", "0.02"]
         run = subprocess.run([sys.executable, "-m", "biomask", *short[1:]], capture_output=True, text=True, check=False,
                              env=os.environ | {"OMP_NUM_THREADS": "1"})
         assert run.returncode == 0, (command, run.stdout, run.stderr)

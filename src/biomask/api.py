@@ -236,8 +236,9 @@ def train(data: str | Path, out: str | Path, options: TrainOptions | None = None
             state, stopped = trainer.run()
             states, validation, recipe = [state], trainer.validation, trainer.recipe
     if world.leads and (out / MODEL_FILE).is_file():
-        _write_record(out, data, recipe, device, states, stopped)
-        from biomask.reports.write import write_training_report
+        from biomask.reports.write import read_choices, write_training_report
+
+        _write_record(out, data, recipe, device, states, stopped, read_choices(out))
 
         write_training_report(out, dataset, validation, device)
     return _result(out, states, recipe, stopped, score_name(Task.of(dataset.facts.kind, dataset.legend)), progress)
@@ -313,11 +314,12 @@ def _forget(out: Path) -> None:
 
 
 def _write_record(out: Path, data: str | Path, recipe: Recipe, device: torch.device, states: Sequence[State],
-                  stopped: str | None) -> None:
+                  stopped: str | None, choices: Sequence[str]) -> None:
     state = states[-1]
     record = {"command": "train", "data": str(data), "biomask_version": biomask.__version__,
               "torch_version": torch.__version__, "device": str(device), "step": state.step,
               "best_step": state.best_step, "seconds": round(sum(s.seconds for s in states), 1),
               "folds": len(states) if len(states) > 1 else None, "finished": bool(state.finished),
-              "stopped_by": stopped, "written": time.strftime("%Y-%m-%dT%H:%M:%S%z"), "recipe": recipe.model_dump(mode="json")}
+              "stopped_by": stopped, "choices": list(choices),
+              "written": time.strftime("%Y-%m-%dT%H:%M:%S%z"), "recipe": recipe.model_dump(mode="json")}
     write_text(out / "run.json", json.dumps(record, indent=2, ensure_ascii=False))

@@ -12,7 +12,7 @@ from PIL import Image as Pillow
 
 from biomask.image import Image
 from biomask.reports import figures
-from biomask.reports.figures import best_validation, learning_curves, on_dark, per_image_scores, score_bars
+from biomask.reports.figures import best_validation, fold_curves, learning_curves, on_dark, per_image_scores, score_bars
 from biomask.reports.pictures import (
     ADDED,
     CONFUSED,
@@ -64,6 +64,21 @@ def test_curves_of_one_row(row):
 
 def test_curves_of_nothing():
     assert texts(learning_curves([])) == ["nothing was logged"]
+
+
+def test_curves_bear_the_name_of_the_score(history):
+    assert "Average precision · best 0.910 at step 20" in texts(learning_curves(history, "average precision"))
+
+
+def test_curves_of_folds_have_a_line_and_a_ring_each(history):
+    lower = [LogRow(r.step, r.seconds, r.lr, r.loss, r.validation_score and r.validation_score / 2) for r in history]
+    svg = fold_curves([history, [], lower], "Dice")
+    shown = texts(svg)
+    assert "Validation Dice · best 0.455 to 0.910" in shown
+    assert "Training loss · 0.067 at the end" in shown
+    rings = [s.count(b"stroke: " + figures.MARKED.encode()) for s in (svg, learning_curves(history))]
+    assert rings[0] == rings[1] + 1 > 1
+    assert fold_curves([history]) == learning_curves(history)
 
 
 def test_scores_come_lowest_first_with_undefined_last():

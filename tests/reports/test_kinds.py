@@ -211,7 +211,8 @@ class TestTraining:
         dataset = open_kind(make_data(tmp_path / "data", "instances"), "instances")
         scores = {"validation.score": 0.75, "validation.ap50": 0.875, "validation.background": 0.99, "validation.cell": 0.98,
                   "before.value": 0.25, "before.ap50": 0.375, "before.cell": 0.5, "trial.none": 0.76, "trial.symmetries": 0.77,
-                  "trial.thresholds before": 0.77, "trial.thresholds tuned": 0.78}
+                  "trial.thresholds before": 0.77, "trial.thresholds tuned": 0.78,
+                  "trial.objects": 1200.0, "trial.merges": 7.0, "trial.splits": 3.0}
         save_rule(tmp_path / "m", "instances", augment="symmetries", scores=scores, thresholds={"seed": 0.25, "min_size": 30.0})
         record_training(tmp_path / "m")
         shown = words(write_training_report(tmp_path / "m", dataset, None, CPU))
@@ -220,7 +221,8 @@ class TestTraining:
         assert "Dice, cell 0.980 0.500" in shown
         assert "whose average precision on these images was 0.250; now it is 0.750: training raised it by 0.500." in shown
         assert "Mean over 8 copies 0.770, single predictions 0.760: the mean is kept" in shown
-        assert "Thresholds of objects tuned 0.780, as they were 0.770: the tuned ones are kept." in shown
+        assert "Thresholds of objects: tuned 0.780, as by default 0.770: what was tuned is kept." in shown
+        assert "7 of the predicted objects cover several true ones (merges), and 3 of 1,200 true ones lie" in shown
         assert "each image as it is 0.760 no mean over 8 mirrored or turned copies 0.770 yes" in shown
         assert "seed 0.25 0.5 an object grows from" in shown
         assert "min size 30 1 objects of fewer pixels are none" in shown
@@ -230,6 +232,26 @@ class TestTraining:
         assert "the weights it began with are kept" in shown
         assert "single ones are kept, for the mean has to be better by 0.002" in shown
         assert "each image as it is 0.760 yes" in shown
+
+    def test_cut_between_two_classes(self, tmp_path):
+        dataset = open_kind(make_data(tmp_path / "data", "classes"), "classes")
+        scores = {"validation.score": 0.75, "trial.cut before": 0.75, "trial.cut tuned": 0.75}
+        shares = []
+        for cut in (0.9, 0.5, 0.3):
+            model = load_model(save_rule(tmp_path / "m", "classes", scores=scores, thresholds={"cut": cut}))
+            softer = {k: v * 0.02 for k, v in model.network.state_dict().items()}
+            save_model(model.path, softer, model.header)
+            model = load_model(tmp_path / "m")
+            out = api.predict(model, tmp_path / "data" / "images", tmp_path / f"out{cut}", api.PredictOptions(device="cpu")).out
+            examples, _ = held_out_examples(model, dataset, CPU)
+            for example in examples:
+                np.testing.assert_array_equal(example.predicted, tifffile.imread(out / "masks" / f"{example.name}.tif") > 0)
+            shares.append(np.mean([e.predicted.mean() for e in examples]))
+        assert 0 < shares[0] < shares[1] < shares[2] < 1
+        record_training(tmp_path / "m")
+        shown = words(write_training_report(tmp_path / "m", dataset, None, CPU))
+        assert "The cut between the two classes: tuned 0.750, as by default 0.750: nothing that was tried is better." in shown
+        assert "cut 0.3 0.5 a pixel is of the second class where its probability is above this" in shown
 
     def test_choices_are_read_from_the_plan(self, tmp_path):
         dataset = open_kind(make_data(tmp_path / "data", "classes"), "classes")

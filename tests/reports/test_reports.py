@@ -1,6 +1,7 @@
 """The four reports: complete, self-contained, honest, the same each time."""
 
 import base64
+import html
 import io
 import re
 import xml.etree.ElementTree as ET
@@ -65,7 +66,8 @@ def test_page_needs_nothing_but_itself(pages, kind):
     tags = Tags(pages[kind]).met
     assert not {"script", "link", "iframe", "object", "embed", "base"} & {tag for tag, _ in tags}
     for tag, attributes in tags:
-        loading = [a for a in attributes if a.startswith("on") or a in ("href", "srcset", "data", "action")]
+        beside = tag == "a" and attributes.get("href") in ("objects.csv", "labels/", "masks/", "outlines/")  # loads nothing
+        loading = [a for a in attributes if a.startswith("on") or (a in ("href", "srcset", "data", "action") and not beside)]
         assert not loading, (tag, attributes)
         assert attributes.get("src", "data:image/").startswith("data:image/")
     assert "@import" not in pages[kind]
@@ -163,12 +165,12 @@ def test_long_tables_are_folded_but_complete(evaluation):
     assert len(re.findall(r'<th scope="row">image-\d{3}</th>', page)) == 120
 
 
-def test_training_says_that_its_score_flatters(pages):
+def test_training_says_that_its_score_flatters(pages, attack):
     shown = text(pages["training"])
     selected = "used to choose the weights, so it flatters a little"
     assert f"validation Dice 0.910 mean of all classes, background too; {selected}" in shown
     assert "weights of step 20 of 30 steps done" in shown
-    assert "alert(&#39;x&#39;) –" in shown or "Dice, cell" in shown
+    assert f"Dice, cell {attack} –" in html.unescape(shown)
     assert f"the ringed one was {selected}" in shown
 
 

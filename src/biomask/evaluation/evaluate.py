@@ -83,7 +83,7 @@ def judge(predictions: str | Path, truth: str | Path, *, settings: DataSettings 
     scores = {"schema_version": SCHEMA_VERSION, "kind": kind, "n_images": len(cases), "predictions": str(predictions),
               "truth": str(truth), "legend": legend.to_json(), "ignore": settings.ignore, "truth_is": encoding.reason,
               "without_truth": extra, **summary([c.name for c in cases], found, legend, seed=seed), "footnotes": list(footnotes)}
-    return Judged(scores, tuple(cases) if _as_masks(cases, encoding, recorded) else (), encoding, legend, settings)
+    return Judged(scores, tuple(cases), encoding, legend, settings)
 
 
 #: Kind of labels: from the scores of images to those of all, and the rules that hold for them.
@@ -128,10 +128,3 @@ def _score(case: Case, encoding: Encoding, legend: Legend, settings: DataSetting
     truth, unknown = true_ids(case, encoding, prediction.size, settings)
     matrix: Matrix = confusion_matrix(legend.ids(truth), legend.ids(prediction.array[0]), len(legend), unknown)
     return matrix
-
-
-def _as_masks(cases: Sequence[Case], encoding: Encoding, recorded: Recorded) -> bool:
-    """Whether the predictions are class masks in the legend's values."""
-    if encoding.kind == "instances":
-        return recorded.legend == encoding.legend and all(c.prediction != c.objects for c in cases)
-    return encoding.kind != "multilabel"

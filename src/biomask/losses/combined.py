@@ -13,7 +13,6 @@ from biomask.losses.cross_entropy import cross_entropy
 from biomask.losses.dice import soft_dice_loss
 from biomask.losses.structures import balanced_cross_entropy, binary_cross_entropy, binary_dice_loss
 
-
 #: Share of the borders in the loss of their channel: more than they have of the pixels of objects, less than half, since all
 #: pixels that may be border would be taken for it then.
 BORDER_SHARE = 0.2

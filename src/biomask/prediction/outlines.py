@@ -42,12 +42,12 @@ def draw_outlines(image: Image, ids: npt.NDArray[Any], legend: Legend | None,
     """
     ids = ids if ids.ndim == 2 else ids[ids.shape[0] // 2]
     out = stretched(image) if onto is None else onto
-    colours = np.array(PALETTE if legend is None else [e.colour for e in legend], np.uint8)
+    colours = np.array(PALETTE[:-1] if legend is None else [e.colour for e in legend], np.uint8)  # white is lost on bright objects
     for top in range(0, ids.shape[0], STRIP):
         rows = slice(top, top + STRIP)
         edge = _inner_edge(ids, top, min(top + STRIP, ids.shape[0]))
         values = ids[rows][edge]
-        out[:, rows][:, edge] = colours[values if legend is not None else (values - 1) % len(PALETTE)].T
+        out[:, rows][:, edge] = colours[values.astype(np.intp) if legend is not None else (values - 1) % len(colours)].T
     return out
 
 

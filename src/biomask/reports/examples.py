@@ -197,7 +197,7 @@ def _keys(shown: Sequence[Example]) -> tuple[Block, ...]:
         return names
     if first.kind == "instances":
         found = [("found", RIGHT), ("missed", MISSED), ("added, not in the truth", ADDED),
-                 ("in both, but cut differently" + (", or of another class" if _by_class(shown) else ""), CONFUSED)]
+                 ("in both, but not the same object" + (", or of another class" if _by_class(shown) else ""), CONFUSED)]
     else:
         found = [("right", RIGHT), ("missed", MISSED), ("added, not in the truth", ADDED)]
         if len(first.legend) > 2:

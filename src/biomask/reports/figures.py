@@ -121,11 +121,12 @@ def _draw_loss(axes: Axes, curves: list[Curve]) -> None:
         axes.plot(steps, values, color=MAIN, linewidth=1.4, marker="o" if len(points) == 1 else None, markersize=4)
     axes.set_ylim(bottom=0)
     last = sorted(points[-1][1] for points in curves)
-    axes.set_title(f"Training loss · {_range(last)} at the end" if len(curves) == 1 else
-                   f"Training loss of {len(curves)} folds · {_range(last)} at the end")
+    axes.set_title(f"Training loss · {_range(last)} at the end")
 
 
 def _draw_score(name: str) -> Callable[[Axes, list[Curve]], None]:
+    said = f"Validation {name}" if len(name) < 8 else name[:1].upper() + name[1:]  # a title has to fit over its panel
+
     def draw(axes: Axes, curves: list[Curve]) -> None:
         best = [max(points, key=lambda p: (p[1], p[0])) for points in curves]
         for points, highest in zip(curves, best, strict=True):
@@ -134,8 +135,8 @@ def _draw_score(name: str) -> Callable[[Axes, list[Curve]], None]:
             axes.plot(*highest, marker="o", markersize=10, markerfacecolor="none", markeredgecolor=MARKED, markeredgewidth=1.6)
         lowest = min(value for points in curves for _, value in points)
         axes.set_ylim(max(0.0, np.floor(lowest * 10 - 0.5) / 10), 1.0)
-        axes.set_title(f"Validation {name} · best {best[0][1]:.3f} at step {best[0][0]:,}" if len(curves) == 1 else
-                       f"Validation {name} of {len(curves)} folds · best {_range(sorted(b[1] for b in best))}")
+        axes.set_title(f"{said} · best {best[0][1]:.3f} at step {best[0][0]:,}" if len(curves) == 1 else
+                       f"{said} · best {_range(sorted(b[1] for b in best))}")
 
     return draw
 

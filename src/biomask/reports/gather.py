@@ -59,7 +59,7 @@ def _held_out_example(model: Model, held_out: Dataset, i: int, copies: Sequence[
     image, labels, task = held_out.image(i), held_out.labels(i), model.task
     maps = predict_maps(model.network, image.array, task, validation_tile(image.size, model.network), copies=copies,
                         statistics=model.normalization.statistics(image.array), device=device)
-    decided, true = decide(maps, task), channels_of_labels(labels)
+    decided, true = decide(maps, task, model.cut), channels_of_labels(labels)
     example = Example(held_out.pairs[i].name, image, decided, true if task.kind == "multilabel" else true[0], model.legend, None,
                       labels.ignore, task.kind)
     if task.kind == "instances":

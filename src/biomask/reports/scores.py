@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from biomask.checkpoint import CUT
 from biomask.instances import Thresholds
 from biomask.labels import Legend
 from biomask.prediction.maps import symmetries
@@ -40,8 +41,9 @@ MEANINGS: Mapping[str, Meaning] = {
                          "images"),
 }
 
-#: What each threshold of objects decides.
+#: What each threshold decides.
 THRESHOLDS: Mapping[str, str] = {
+    CUT: "a pixel is of the second class where its probability is above this",
     "foreground": "a pixel belongs to an object where the probability of any is above this",
     "seed": "an object grows from where its middle is above this (distance less border)",
     "seed_size": "middles of fewer pixels are none",
@@ -111,12 +113,12 @@ def fold_section(header: ModelHeader) -> tuple[Section, ...]:
 
 
 def trials_section(header: ModelHeader) -> tuple[Section, ...]:
-    """What was tried with the best weights, what was kept of it, and the thresholds of objects; none where nothing was."""
+    """What was tried with the best weights, what was kept of it, and the thresholds; none where nothing was."""
     tried = {k.removeprefix("trial."): v for k, v in header.scores.items() if k.startswith("trial.")}
     rows = (*_copies(header, tried), *_tuned(tried))
     blocks: list[Block] = []
     if rows:
-        said = tuple(filter(None, (_copies_said(header, tried), _tuned_said(tried))))
+        said = tuple(filter(None, (_copies_said(header, tried), _tuned_said(tried), _found_said(tried))))
         name = meaning_of(header).name
         blocks += [Points(said), Table(("what was tried", name, "kept"), rows, (
             "Tried when training ended, with the weights that were kept, on as many held-out images as there was time for: these "
@@ -154,27 +156,41 @@ def _copies_said(header: ModelHeader, tried: Mapping[str, float | None]) -> str:
     return f"Mean over {copies_of_header(header)} copies {show(mean)}, single predictions {show(plain)}: {end}."
 
 
+#: What is tuned: the name of its trials, words.
+TUNED: Mapping[str, str] = {"cut": "the cut between the two classes", "thresholds": "thresholds of objects"}
+
+
 def _tuned(tried: Mapping[str, float | None]) -> Sequence[tuple[Cell, ...]]:
-    if "thresholds tuned" not in tried:
-        return ()
-    return (("thresholds of objects as they were", tried.get("thresholds before"), "no"),
-            ("thresholds of objects tuned", tried["thresholds tuned"], "yes"))
+    rows: list[tuple[Cell, ...]] = []
+    for name, what in TUNED.items():
+        if f"{name} tuned" in tried:
+            rows += [(f"{what} as by default", tried.get(f"{name} before"), "no"), (f"{what} tuned", tried[f"{name} tuned"], "yes")]
+    return rows
 
 
 def _tuned_said(tried: Mapping[str, float | None]) -> str:
-    before, after = tried.get("thresholds before"), tried.get("thresholds tuned")
-    if before is None or after is None:
+    for name, what in TUNED.items():
+        before, after = tried.get(f"{name} before"), tried.get(f"{name} tuned")
+        if before is not None and after is not None:
+            end = "what was tuned is kept" if after > before else "nothing that was tried is better"
+            return f"{what[:1].upper()}{what[1:]}: tuned {show(after)}, as by default {show(before)}: {end}."
+    return ""
+
+
+def _found_said(tried: Mapping[str, float | None]) -> str:
+    objects, merges, splits = (tried.get(name) for name in ("objects", "merges", "splits"))
+    if objects is None or merges is None or splits is None:
         return ""
-    return f"Thresholds of objects tuned {show(after)}, as they were {show(before)}: " + (
-        "the tuned ones are kept." if after > before else "others that were tried are no better.")
+    return (f"With these thresholds: {merges:,.0f} of the predicted objects cover several true ones (merges), and {splits:,.0f} of "
+            f"{objects:,.0f} true ones lie in several pieces (splits).")
 
 
 def _thresholds(header: ModelHeader) -> Table:
-    usual = Thresholds().to_dict()
+    usual = {CUT: 0.5, **Thresholds().to_dict()}
     rows = tuple((name.replace("_", " "), f"{value:g}", f"{usual[name]:g}" if name in usual else None, THRESHOLDS.get(name, ""))
                  for name, value in header.thresholds.items())
     folds = f"Each is the median of {header.members} folds." if header.members > 1 else ""
-    return Table(("threshold of objects", "value", "by default", "what it decides"), rows,
+    return Table(("threshold", "value", "by default", "what it decides"), rows,
                  tuple(filter(None, ("They were tuned on the held-out images.", folds))))
 
 

@@ -38,6 +38,9 @@ BOTTOM = 4
 #: A deeper 3D network may read at most this many times the pixels that tiles keep.
 HALO_COST = 4.0
 
+#: Least side of patches for small objects, and how many times nearly every object it is.
+LEAST_SIDE, TIMES = 128, 3.0
+
 Triples = tuple[tuple[int, ...], ...]
 
 
@@ -55,7 +58,7 @@ class Sides:
 def ideal_patch(fingerprint: Fingerprint, device: str) -> Sides:
     """Sides in pixels: as many voxels as usual on the device, a cube or square in space, large enough for objects, at most
     the median image."""
-    usual_side = USUAL_SIDE[device][fingerprint.dims]
+    usual_side = usual_of(fingerprint, device)
     volume = float(usual_side**fingerprint.dims)
     usual = _fill(volume, fingerprint.anisotropy, fingerprint.median)
     extent = list(fingerprint.objects.extent_95)
@@ -70,6 +73,15 @@ def ideal_patch(fingerprint: Fingerprint, device: str) -> Sides:
     if turns(fingerprint) and min(wanted[-2:]) >= SQUARE * max(wanted[-2:]):
         wanted = (*wanted[:-2], min(wanted[-2:]), min(wanted[-2:]))
     return Sides(wanted, usual, asked)
+
+
+def usual_of(fingerprint: Fingerprint, device: str) -> int:
+    """Side of a square or cube, in pixels: of planes with small objects smaller ones, so that a step sees more images; that
+    steadies batch normalisation where images differ as much as fluorescence and stained tissue."""
+    usual = USUAL_SIDE[device][fingerprint.dims]
+    if fingerprint.kind != "instances" or fingerprint.dims != 2 or not fingerprint.objects.count:
+        return usual
+    return min(usual, max(LEAST_SIDE, ceil(TIMES * max(fingerprint.objects.extent_95))))
 
 
 def turns(fingerprint: Fingerprint) -> bool:
