@@ -32,6 +32,8 @@ bench: install
 	$(BIN)/python benchmarks/isbi2012.py
 	$(BIN)/python benchmarks/tiling.py
 	$(BIN)/python benchmarks/checking.py
+	$(BIN)/python benchmarks/step_profile.py
+	for set in dsb2018 hela drishti hippocampus mouse; do $(BIN)/python benchmarks/real_data.py $$set; done
 
 clean:
 	rm -rf $(VENV) build dist

@@ -173,7 +173,7 @@ class TestMeasured:
         image, _ = scene(0, count=4)
         found = ids_in(out / "labels" / "a.tif")
         for row in rows(out):
-            assert float(row["mean_intensity_0"]) == pytest.approx(image[found == int(row["id"])].mean(), rel=1e-6)
+            assert float(row["mean_intensity_1"]) == pytest.approx(image[found == int(row["id"])].mean(), rel=1e-6)
             assert 0.99 < float(row["probability"]) <= 1
 
     @pytest.mark.parametrize("kind", ["classes", "instances"])

@@ -35,6 +35,17 @@ def data(tmp_path_factory) -> Path:
     return folder
 
 
+@pytest.fixture(scope="module")
+def objects(tmp_path_factory) -> Path:
+    """The same images with an id for each cell."""
+    folder = tmp_path_factory.mktemp("objects")
+    for i in range(6):
+        image, cells = phase_contrast_cells(3, i, (96, 96))
+        write_picture(folder / "images" / f"{i}.png", image)
+        write_picture(folder / "masks" / f"{i}.png", cells.astype(np.uint16))
+    return folder
+
+
 def start(data: Path, out: Path, *options: str, launcher: tuple[str, ...] = ()) -> subprocess.Popen:
     command = [sys.executable, "-m", *launcher, "biomask", "train", str(data), "-o", str(out), *TINY, *options]
     return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
@@ -68,15 +79,19 @@ def assert_identical(a: Path, b: Path) -> None:
 
 
 @pytest.mark.slow
-def test_killed_at_random_steps_and_resumed_equals_uninterrupted_bit_for_bit(data, tmp_path):
-    options = ("--steps", "400", "--seed", "5", "--set", "network.options.dropout=0.2")
+@pytest.mark.parametrize(("kind", "steps"), [("data", "400"), ("objects", "150")])
+def test_killed_at_random_steps_and_resumed_equals_uninterrupted_bit_for_bit(kind, steps, tmp_path, request):
+    """With dropout, warps, changed looks and the average of the weights; for objects also with distances and thresholds."""
+    data = request.getfixturevalue(kind)
+    options = ("--steps", steps, "--seed", "5", "--set", "network.options.dropout=0.2", "--set", "augmentation.warp=0.5",
+               "--set", "prediction.augment=none", *(("--labels", "instances") if kind == "objects" else ()))
     assert finish(start(data, tmp_path / "straight", *options))[0] == 0
     draw, resumed, output = random.Random(os.getpid()), 0, ""
     for _ in range(12):
         process = start(data, tmp_path / "killed", *options)
-        state, last = tmp_path / "killed" / "resume" / "state.safetensors", time.monotonic()
-        before = written(state)
-        while process.poll() is None and time.monotonic() - last < 60 and written(state) == before:
+        model, last = tmp_path / "killed" / "model.safetensors", time.monotonic()  # the state is there from step 0 on
+        before = written(model)
+        while process.poll() is None and time.monotonic() - last < 60 and written(model) == before:
             time.sleep(0.005)
         time.sleep(draw.uniform(0, 0.4))
         process.send_signal(signal.SIGKILL)
@@ -135,6 +150,23 @@ def test_two_processes_equal_one(data, tmp_path, optimizer, steps):
     code, output = finish(start(data, tmp_path / "two", *more))
     assert code == 0
     assert f"resuming at step {steps}" in output
+
+
+@pytest.mark.slow
+def test_two_trainings_at_once_the_second_is_refused_and_the_first_unharmed(data, tmp_path):
+    out, options = tmp_path / "m", ("--steps", "120", "--set", "prediction.augment=none")
+    first = start(data, out, *options)
+    while not (out / "model.safetensors").exists():
+        assert first.poll() is None
+        time.sleep(0.01)
+    first.send_signal(signal.SIGSTOP)  # so that it is still at work when the second comes
+    code, output = finish(start(data, out, *options))
+    first.send_signal(signal.SIGCONT)
+    assert code == 1
+    assert "another training is writing into this folder" in output
+    assert finish(first)[0] == 0
+    assert finish(start(data, tmp_path / "straight", *options))[0] == 0
+    assert_identical(tmp_path / "straight", out)
 
 
 @pytest.mark.slow

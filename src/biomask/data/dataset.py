@@ -62,6 +62,16 @@ class Facts:
     """The group of each image."""
     groups_reason: str = ""
     """How the groups are known; empty where every image is one."""
+    looks: tuple[str, ...] = ()
+    """What kind of image each is, as in `ImageFacts.look`."""
+
+    @property
+    def weights(self) -> tuple[float, ...]:
+        """How often each image is drawn, relative to others: by the root of its pixels, so that a few large ones do not crowd
+        out many small ones, and over the root of how many images look like it, so that rare kinds are learnt too."""
+        alike = Counter(self.looks)
+        kinds = self.looks or ("",) * len(self.sizes)
+        return tuple(float(np.prod(size)) ** 0.5 / max(1, alike[kind]) ** 0.5 for size, kind in zip(self.sizes, kinds, strict=True))
 
 
 @dataclass
@@ -137,7 +147,8 @@ class Dataset:
     def subset(self, indices: Sequence[int]) -> Dataset:
         """The same data set with some of its pairs."""
         facts = replace(self.facts, sizes=tuple(self.facts.sizes[i] for i in indices),
-                        groups=tuple(self.facts.groups[i] for i in indices) if self.facts.groups else ())
+                        groups=tuple(self.facts.groups[i] for i in indices) if self.facts.groups else (),
+                        looks=tuple(self.facts.looks[i] for i in indices) if self.facts.looks else ())
         return replace(self, pairs=[self.pairs[i] for i in indices], facts=facts, _cache=OrderedDict(), _cached=0, _places={})
 
 
@@ -239,7 +250,7 @@ def _facts(good: Sequence[Inspected], encoding: Encoding, settings: DataSettings
     groups, reason = groups_for([i.pair for i in good], settings.groups, lambda: find_matches([i.extra for i in good]))
     return Facts(tuple(i.image.size for i in good), first.axes, channels_of(good[0], settings), first.dtype, spacing, names,
                  dict(sorted(pixels.items())), {k: v for i in good for k, v in i.hashes.items()}, encoding.kind, encoding.reason,
-                 tuple(groups), reason)
+                 tuple(groups), reason, tuple(i.image.look for i in good))
 
 
 

@@ -83,15 +83,16 @@ class Draw:
 
 
 def draw_sample(seed: int, n: int, sizes: Sequence[tuple[int, ...]], geometry: PatchGeometry,
-                augmentation: AugmentationSettings, oversample: float = 0.0) -> Draw:
-    """The choices of sample `n`.
+                augmentation: AugmentationSettings, oversample: float = 0.0,
+                weights: tuple[float, ...] | None = None) -> Draw:
+    """The choices of sample `n`: an image, a place, a symmetry, a warp, a look.
 
-    An image, with a chance that follows the square root of its pixels, so that a few large ones do not crowd out many small
-    ones; a place; a symmetry; a warp; a look. oversample: share of the samples that are laid on an object.
+    oversample: share of the samples that are laid on an object. weights: how often each image is drawn; None = by the root of
+    its pixels.
     """
     rng = np.random.Generator(np.random.Philox(key=[seed, n]))
-    weights = _cumulative(tuple(sizes))
-    image = int(np.searchsorted(weights, rng.random() * weights[-1], side="right").clip(max=len(sizes) - 1))
+    chances = _cumulative(weights or tuple(float(np.prod(s)) ** 0.5 for s in sizes))
+    image = int(np.searchsorted(chances, rng.random() * chances[-1], side="right").clip(max=len(sizes) - 1))
     start = tuple(int(rng.integers(0, s - t + 1)) if s >= t else -((t - s) // 2)
                   for s, t in zip(sizes[image], geometry.target, strict=True))
     names = "zyx"[-len(start):]
@@ -104,8 +105,8 @@ def draw_sample(seed: int, n: int, sizes: Sequence[tuple[int, ...]], geometry: P
 
 
 @lru_cache(maxsize=4)
-def _cumulative(sizes: tuple[tuple[int, ...], ...]) -> npt.NDArray[np.float64]:
-    return np.cumsum([float(np.prod(s)) ** 0.5 for s in sizes])
+def _cumulative(weights: tuple[float, ...]) -> npt.NDArray[np.float64]:
+    return np.cumsum(weights)
 
 
 def _warp(rng: np.random.Generator, target: Sequence[int], augmentation: AugmentationSettings) -> Warp:

@@ -27,6 +27,8 @@ class ImageFacts:
     """Share of pixels at the highest value, in the channel where it is largest."""
     grey: bool
     """Whether three channels are all the same."""
+    look: str = ""
+    """What kind of image it is, roughly: dark, middle or bright, and whether in colour."""
 
 
 @dataclass(frozen=True)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -44,7 +44,9 @@ class Sampling:
     geometry: PatchGeometry
     augmentation: AugmentationSettings
     oversample: float = 0.0
-    spacing: tuple[float, ...] | None = field(default=None)
+    weights: tuple[float, ...] | None = None
+    """How often each image is drawn; None = by the root of its pixels."""
+    spacing: tuple[float, ...] | None = None
     """Size of a pixel along each axis, for rotations; None = alike."""
 
 
@@ -52,7 +54,7 @@ def make_batch(dataset: Dataset, sampling: Sampling, samples: Sequence[int], dev
     """Read, stack and augment the samples with the given numbers."""
     geometry = sampling.geometry
     draws = [_placed(dataset, draw_sample(sampling.seed, n, dataset.facts.sizes, geometry, sampling.augmentation,
-                                          sampling.oversample), geometry) for n in samples]
+                                          sampling.oversample, sampling.weights), geometry) for n in samples]
     parts = [_warped(dataset, d, sampling, device) if d.warp is not None else _exact(dataset, d, geometry, device) for d in draws]
     images, labels, unknown = zip(*parts, strict=True)
     ignore = None

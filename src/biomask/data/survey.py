@@ -30,6 +30,9 @@ from biomask.progress import Progress
 if TYPE_CHECKING:
     from biomask.recipe import DataSettings
 
+#: Pixels by which the look of an image is told, and the shares of its range below which it is dark, above which bright.
+LOOKED_AT, DARK, BRIGHT = 50_000, 0.3, 0.6
+
 #: More values than this in one mask, in several pieces each, are no labels at all.
 MOST_IDS = 4096
 
@@ -201,7 +204,16 @@ def image_facts(image: Image) -> ImageFacts:
     at_top = max(float(np.count_nonzero(channel == high) / channel.size) for channel in array) if high > low else 0.0
     grey = image.channels == 3 and bool((array[0] == array[1]).all() and (array[0] == array[2]).all())
     return ImageFacts(image.size, image.axes, image.channels, str(array.dtype), dict(image.spacing) if image.spacing else None,
-                      image.channel_names, low, high, missing, at_top, grey)
+                      image.channel_names, low, high, missing, at_top, grey, _look(known, low, high)
+                      + (" colour" if image.channels == 3 and not grey else ""))
+
+
+def _look(known: npt.NDArray[Any], low: float, high: float) -> str:
+    """Where the median lies between the lowest and the highest value; empty for a constant image."""
+    if not high > low:
+        return ""
+    share = (float(np.median(known.reshape(-1)[:: max(1, known.size // LOOKED_AT)])) - low) / (high - low)
+    return "dark" if share < DARK else "bright" if share > BRIGHT else "middling"
 
 
 def label_facts(raw: Raw, ignore: int | None, where: Path) -> LabelFacts:

@@ -35,7 +35,7 @@ from biomask.training.guard import LOWER, MOST_RETRIES, diagnosis, gave_up, grad
 from biomask.training.optimizer import make_optimizer, use_bfloat16
 from biomask.training.resume import LogRow, State, load_state, save_state
 from biomask.training.stopping import StopFlag, stop_on_signals
-from biomask.training.trials import choose_augment, tune, tune_cut
+from biomask.training.trials import choose_augment, choose_together, tune_cut
 from biomask.training.validation import Judge, Score, score_name
 
 if TYPE_CHECKING:
@@ -308,12 +308,13 @@ class Trainer:
             return
         judge, thresholds = self._judge(self.validation, last=True), self.thresholds
         with weights_of(self.network, state.best):
-            state.augment, tried = choose_augment(self.network, judge, self.recipe.prediction.augment, self._copies, thresholds)
-            state.trials |= tried
             if self.task.kind == "instances" and self.world.size == 1:
-                thresholds, found = tune(self.network, judge, thresholds, self._copies(state.augment),
-                                         seconds=self._tuning_seconds())
-                state.trials |= {k: v for k, v in found.items() if math.isfinite(v)}
+                state.augment, thresholds, found = choose_together(self.network, judge, self.recipe.prediction.augment,
+                                                                   self._copies, thresholds, seconds=self._tuning_seconds())
+            else:
+                state.augment, found = choose_augment(self.network, judge, self.recipe.prediction.augment, self._copies,
+                                                      thresholds)
+            state.trials |= {k: v for k, v in found.items() if math.isfinite(v)}
             if self.task.kind == "classes" and self.task.entries == 2 and self.world.size == 1:
                 cut, found = tune_cut(self.network, judge, self._copies(state.augment))
                 state.trials |= found

@@ -6,6 +6,7 @@ import csv
 import hashlib
 import io
 import json
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
@@ -42,8 +43,8 @@ from biomask.transforms import normalization_of
 
 PLAN_FILE = "plan.json"
 
-#: Pixels over which the middles of objects are smoothed before thresholds are tuned.
-SMOOTHED = 1.0
+#: Before thresholds are tuned: where middles of objects begin, and the pixels over which they are smoothed.
+SEED, SMOOTHED = 0.3, 1.0
 
 #: Objects of fewer pixels than this share of the smallest in training are noise.
 SMALLEST = 0.5
@@ -169,8 +170,9 @@ def make_trainer(dataset: Dataset, recipe: Recipe, place: Place, split: Split | 
     geometry = PatchGeometry(tuple(settings.patch or ()), tuple(g.margin for g in geometry_of(network)))
     split = split or held_out(dataset, recipe)
     anisotropy = fingerprint.anisotropy if max(fingerprint.anisotropy) > 1 else None
-    sampling = Sampling(settings.seed, geometry, recipe.augmentation, settings.oversample or 0.0, anisotropy)
-    thresholds = Thresholds(sigma=SMOOTHED, min_size=max(1, int(fingerprint.objects.area_1 * SMALLEST)))
+    fit, held = dataset.subset(split.training), dataset.subset(split.validation) if split.validation else None
+    sampling = Sampling(settings.seed, geometry, recipe.augmentation, settings.oversample or 0.0, fit.facts.weights, anisotropy)
+    thresholds = Thresholds(seed=SEED, sigma=SMOOTHED, min_size=max(1, int(fingerprint.objects.area_1 * SMALLEST)))
     header = ModelHeader(recipe=recipe, in_channels=facts.channels, spatial_dims=dims, kind=facts.kind,
                          legend=dataset.legend.to_json(), spacing=facts.spacing, channel_names=facts.channel_names,
                          dtype=facts.dtype, data_hashes=facts.hashes)
@@ -184,7 +186,6 @@ def make_trainer(dataset: Dataset, recipe: Recipe, place: Place, split: Split | 
         return why_nothing(dict(zip(fingerprint.class_names, fingerprint.shares, strict=True)), geometry.target,
                            max(extent) if extent else None, settings.lr, settings.oversample or 0.0)
 
-    fit, held = dataset.subset(split.training), dataset.subset(split.validation) if split.validation else None
     trainer = Trainer(network, recipe, task, fit, held, sampling, thresholds, place.device, place.world, place.out / "resume",
                       identity_of(recipe, dataset, begin), publish, barren, place.progress,  # type: ignore[arg-type]
                       started_from=begin is not None and not left)
@@ -193,6 +194,9 @@ def make_trainer(dataset: Dataset, recipe: Recipe, place: Place, split: Split | 
     say(f"device: {describe_device(place.device)}" + (f" x {place.world.size} processes" if place.world.size > 1 else ""))
     say(f"labels: {facts.kind} ({facts.kind_reason})")
     say(f"held out to choose the best weights: {split.reason}")
+    kinds = Counter(look for look in fit.facts.looks if look)
+    if len(kinds) > 1:
+        say("rare kinds of images are drawn more often: " + ", ".join(f"{n} {kind}" for kind, n in kinds.most_common()))
     if begin is not None:
         say(f"begins with the weights of {begin.name}" + (f"; begin anew: {', '.join(left[:5])}" if left else ""))
     if plan is not None:

@@ -61,6 +61,19 @@ def tune(network: nn.Module, judge: Judge, start: Thresholds, copies: list[Symme
                               "objects": scores.true, "merges": scores.merges, "splits": scores.splits}
 
 
+def choose_together(network: nn.Module, judge: Judge, wanted: Augment | None, copies: Callable[[Augment], list[Symmetry]],
+                    start: Thresholds, *, seconds: float | None) -> tuple[Augment, Thresholds, dict[str, float]]:
+    """(the copies, the thresholds tuned for them, what was found): the mean over copies is smoother, so it has thresholds of its
+    own, and each is judged by its best ones."""
+    modes: list[Augment] = [wanted] if wanted is not None else ["none", "symmetries"] if len(copies("symmetries")) > 1 else ["none"]
+    each = None if seconds is None else seconds / len(modes)
+    tuned = {mode: tune(network, judge, start, copies(mode), seconds=each) for mode in modes}
+    scores = {mode: found["thresholds tuned"] for mode, (_, found) in tuned.items()}
+    best = modes[-1] if scores[modes[-1]] >= scores[modes[0]] + WORTH else modes[0]
+    thresholds, found = tuned[best]
+    return best, thresholds, {**found, **({str(mode): score for mode, score in scores.items()} if len(modes) > 1 else {})}
+
+
 def tune_cut(network: nn.Module, judge: Judge, copies: list[Symmetry]) -> tuple[float, dict[str, float]]:
     """(the probability of the second of two classes above which the held-out images score best, the scores before and with it).
 

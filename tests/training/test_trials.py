@@ -1,0 +1,104 @@
+"""What is tried when training ends: the cut between two classes, thresholds and copies of objects."""
+
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from biomask.data.task import Task
+from biomask.instances import Thresholds
+from biomask.labels import Legend
+from biomask.prediction.maps import class_ids, decide, symmetries
+from biomask.training.trials import choose_augment, choose_together, tune_cut
+from biomask.training.validation import Judge
+
+
+class Known(Judge):
+    """A judge whose maps are given, whatever the network and the copies."""
+
+    def maps(self, network, i, copies=()):
+        kind = "many" if len(copies) > 1 else "one"
+        return self.dataset.given[kind][i]
+
+
+def judge(kind: str, labels: list[np.ndarray], one: list[np.ndarray], many: list[np.ndarray] | None = None) -> Known:
+    legend = Legend.of_values([0, 1])
+    items = [(None, array, None) for array in labels]
+    dataset = SimpleNamespace(item=lambda i: items[i], legend=legend, given={"one": one, "many": many or one},
+                              facts=SimpleNamespace(sizes=[a.shape[1:] for a in labels], spacing=None))
+    return Known(dataset, Task.of(kind, legend), torch.device("cpu"), range(len(labels)))
+
+
+def probabilities(second: np.ndarray) -> np.ndarray:
+    return np.stack([1 - second, second]).astype(np.float32)
+
+
+class TestCut:
+    @pytest.mark.parametrize("true_cut", [0.3, 0.42, 0.6, 0.75])
+    def test_finds_where_the_classes_part(self, true_cut):
+        second = np.random.default_rng(0).random((2, 64, 64))
+        truth = [(s > true_cut).astype(np.uint8)[None] for s in second]
+        cut, scores = tune_cut(nn.Identity(), judge("classes", truth, [probabilities(s) for s in second]), [])
+        assert cut == pytest.approx(true_cut, abs=0.011)
+        assert scores["cut tuned"] > scores["cut before"]
+
+    def test_stays_in_the_middle_where_all_cuts_are_alike(self):
+        truth = np.zeros((1, 8, 8), np.uint8)
+        truth[:, 4:] = 1
+        assert tune_cut(nn.Identity(), judge("classes", [truth], [probabilities(truth[0].astype(float))]), [])[0] == 0.5
+
+    @pytest.mark.parametrize("cut", [0.2, 0.5, 0.81])
+    def test_logits_and_probabilities_are_cut_alike(self, cut):
+        logits = torch.randn(2, 50, 50, generator=torch.Generator().manual_seed(1)).double() * 3
+        maps = logits.softmax(dim=0).numpy()
+        assert np.array_equal(class_ids(logits, cut).numpy(), decide(maps, Task("classes", 2), cut))
+
+    def test_several_classes_have_no_cut(self):
+        logits = torch.randn(3, 20, 20, generator=torch.Generator().manual_seed(2))
+        assert np.array_equal(class_ids(logits, 0.9).numpy(), logits.argmax(dim=0).numpy())
+        assert np.array_equal(decide(logits.softmax(dim=0).numpy(), Task("classes", 3), 0.9), logits.argmax(dim=0).numpy())
+
+
+def disc_maps(noise: float, seed: int) -> tuple[np.ndarray, np.ndarray]:
+    """(labels, maps) of two touching discs; noise in the distance breaks them into pieces."""
+    y, x = np.mgrid[:48, :48]
+    ids = np.zeros((48, 48), np.int32)
+    distance = np.zeros((48, 48))
+    for n, centre in enumerate((14, 33), start=1):
+        r = np.hypot(y - 24, x - centre)
+        ids[r < 10] = n
+        distance = np.maximum(distance, np.clip(1 - r / 10, 0, 1))
+    distance = np.clip(distance + np.random.default_rng(seed).normal(0, noise, distance.shape), 0, 1)
+    foreground = (ids > 0).astype(float)
+    maps = np.stack([1 - foreground, foreground, distance, np.zeros_like(distance)]).astype(np.float32)
+    return np.stack([ids, (ids > 0).astype(np.int32)]), maps
+
+
+class TestCopies:
+    def copies(self, mode):
+        return symmetries(mode, 2)
+
+    def test_of_objects_each_is_judged_by_its_own_thresholds(self):
+        labels, noisy = disc_maps(0.4, 0)
+        _, clean = disc_maps(0.0, 0)
+        clean[2] *= 0.4  # the mean over copies is lower, so that the default threshold would find nothing to begin with
+        found = judge("instances", [labels], [noisy], [clean])
+        mode, thresholds, scores = choose_together(nn.Identity(), found, None, self.copies, Thresholds(seed=0.6), seconds=None)
+        assert mode == "symmetries"
+        assert thresholds.seed < 0.4
+        assert scores["symmetries"] == 1.0 == scores["thresholds tuned"]
+        assert (scores["objects"], scores["merges"], scores["splits"]) == (2, 0, 0)
+
+    def test_what_does_not_help_is_left(self):
+        labels, clean = disc_maps(0.0, 0)
+        assert choose_together(nn.Identity(), judge("instances", [labels], [clean]), None, self.copies, Thresholds(),
+                               seconds=None)[0] == "none"
+        truth = np.zeros((1, 8, 8), np.uint8)
+        truth[:, 4:] = 1
+        same = judge("classes", [truth], [probabilities(truth[0].astype(float))])
+        assert choose_augment(nn.Identity(), same, None, self.copies, None)[0] == "none"
+
+    def test_what_is_asked_for_is_not_tried(self):
+        assert choose_augment(nn.Identity(), None, "mirrors", self.copies, None) == ("mirrors", {})
