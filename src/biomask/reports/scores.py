@@ -11,7 +11,6 @@ from biomask.instances import Thresholds
 from biomask.labels import Legend
 from biomask.prediction.maps import symmetries
 from biomask.reports.html import Block, Cell, Paragraph, Points, Section, Table, show
-from biomask.training.trials import WORTH
 
 if TYPE_CHECKING:
     from biomask.checkpoint import ModelHeader
@@ -152,7 +151,7 @@ def _copies_said(header: ModelHeader, tried: Mapping[str, float | None]) -> str:
     if kept:
         end = "the mean is kept (biomask predict with --augment none is as many times as fast)"
     else:
-        end = f"single ones are kept, for the mean has to be better by {WORTH:g} to be worth its time"
+        end = "single ones are kept, for the mean was no better"
     return f"Mean over {copies_of_header(header)} copies {show(mean)}, single predictions {show(plain)}: {end}."
 
 

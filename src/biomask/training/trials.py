@@ -16,9 +16,6 @@ from biomask.metrics.average_precision import instance_scores, pooled
 from biomask.prediction.maps import Augment, Symmetry
 from biomask.training.validation import Judge
 
-#: Averaging makes prediction several times as slow: it has to raise the score by this much.
-WORTH = 0.002
-
 #: Cuts between two classes that are tried.
 CUTS = tuple(n / 50 for n in range(10, 41))
 
@@ -28,7 +25,11 @@ MOST_TUNED = 3_000_000
 
 def choose_augment(network: nn.Module, judge: Judge, wanted: Augment | None, copies: Callable[[Augment], list[Symmetry]],
                    thresholds: Thresholds | None) -> tuple[Augment, dict[str, float]]:
-    """(the copies that predictions are the mean of, scores of what was tried). wanted: as the recipe says; None = try."""
+    """(the copies that predictions are the mean of, scores of what was tried). wanted: as the recipe says; None = try.
+
+    The mean is kept wherever it scores better, however little: what it does for outlines that a score of pixels hardly sees was
+    0.03 of the Rand F-score on ISBI 2012.
+    """
     if wanted is not None:
         return wanted, {}
     plain = judge.score(network, thresholds)
@@ -36,7 +37,7 @@ def choose_augment(network: nn.Module, judge: Judge, wanted: Augment | None, cop
         return "none", {"none": plain.value}
     found = judge.score(network, thresholds, copies("symmetries"))
     scores = {"none": plain.value, "symmetries": found.value}
-    return ("symmetries" if found.value >= plain.value + WORTH else "none"), scores
+    return ("symmetries" if found.value > plain.value else "none"), scores
 
 
 def tune(network: nn.Module, judge: Judge, start: Thresholds, copies: list[Symmetry], *,
@@ -69,7 +70,7 @@ def choose_together(network: nn.Module, judge: Judge, wanted: Augment | None, co
     each = None if seconds is None else seconds / len(modes)
     tuned = {mode: tune(network, judge, start, copies(mode), seconds=each) for mode in modes}
     scores = {mode: found["thresholds tuned"] for mode, (_, found) in tuned.items()}
-    best = modes[-1] if scores[modes[-1]] >= scores[modes[0]] + WORTH else modes[0]
+    best = modes[-1] if scores[modes[-1]] > scores[modes[0]] else modes[0]
     thresholds, found = tuned[best]
     return best, thresholds, {**found, **({str(mode): score for mode, score in scores.items()} if len(modes) > 1 else {})}
 
