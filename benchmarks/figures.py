@@ -39,6 +39,9 @@ def curve(path: Path) -> None:
     figure = Figure((6, 3.2), layout="constrained")
     axes = figure.add_subplot()
     order = sorted(points)
+    if len(order) < 2:
+        print("no learning curve: run real_data.py dsb2018 with --images 5, 10 and 20 first")
+        return
     scores = [points[n]["scores"]["mean"]["ap50"] for n in order]
     limits = [points[n]["scores"]["intervals"]["ap50"] for n in order]
     axes.errorbar(order, scores, yerr=[[s - i["low"] for s, i in zip(scores, limits, strict=True)],

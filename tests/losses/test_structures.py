@@ -9,7 +9,16 @@ from hypothesis import strategies as st
 from torch.nn import functional as F
 
 from biomask.data.targets import Targets
-from biomask.losses import CombinedLoss, LossWeights, binary_cross_entropy, binary_dice_loss, cross_entropy, soft_dice_loss
+from biomask.losses import (
+    CombinedLoss,
+    LossWeights,
+    balanced_cross_entropy,
+    binary_cross_entropy,
+    binary_dice_loss,
+    cross_entropy,
+    soft_dice_loss,
+)
+from biomask.losses.combined import BORDER_SHARE
 
 LOSSES = {"cross_entropy": binary_cross_entropy, "dice": binary_dice_loss}
 
@@ -25,6 +34,11 @@ def sample(seed=0, batch=2, structures=3, size=(4, 5), ignored=0.0):
 
 def sure(target, by=200.0):
     return by * (2 * target - 1)
+
+
+def by_torch(logits, target):
+    """A loss a pixel."""
+    return F.binary_cross_entropy_with_logits(logits, target, reduction="none")
 
 
 @pytest.fixture(params=sorted(LOSSES))
@@ -152,11 +166,23 @@ class TestCombined:
         border = (torch.rand((2, 4, 5), generator=generator) < 0.2).float()
         weights = LossWeights(cross_entropy=0.5, dice=0.7, distance=3.0, border=1.5)
         found = CombinedLoss(weights)(logits, Targets(target, distance=distance, border=border, ignore=ignore))
-        semantic, far, near = logits[:, :classes], logits[:, [classes]], logits[:, [classes + 1]]
-        by_hand = (0.5 * cross_entropy(semantic, target, ignore) + 0.7 * soft_dice_loss(semantic, target, ignore)
-                   + 3 * binary_cross_entropy(far, distance[:, None], ignore)
-                   + 1.5 * (binary_cross_entropy(near, border[:, None], ignore) + binary_dice_loss(near, border[:, None], ignore)))
+        semantic, objects = logits[:, :classes], target > 0
+        far, near = (by_torch(logits[:, classes + i], t) for i, t in enumerate((distance, border)))
+        by_hand = 0.5 * cross_entropy(semantic, target, ignore) + 0.7 * soft_dice_loss(semantic, target, ignore)
+        for n in range(2):
+            known, inside = ~ignore[n], objects[n]
+            by_hand += 3 / 2 * (0.5 * far[n][known & inside].mean() + 0.5 * far[n][known & ~inside].mean())
+            edge, rest = (near[n][known & inside & (border[n] == b)].mean() for b in (1, 0))
+            by_hand += 1.5 / 2 * (BORDER_SHARE * edge + (1 - BORDER_SHARE) * rest)
         assert torch.allclose(found, by_hand)
+
+    def test_few_pixels_that_matter_count_as_much_in_a_larger_image(self):
+        """Background that is added, as it is there already, changes nothing."""
+        torch.manual_seed(0)
+        logits, target = torch.randn(1, 4, 6), torch.zeros(1, 4, 6)
+        logits[:, :, 3:], target[:, :, :3] = 0.5, torch.rand(4, 3)
+        wide = [torch.cat([t, t[:, :, 3:].repeat(1, 1, 9)], dim=2) for t in (logits, target)]
+        assert torch.allclose(balanced_cross_entropy(logits, target, target > 0), balanced_cross_entropy(*wide, wide[1] > 0))
 
     def test_perfect_objects_cost_only_what_the_distance_cannot_avoid(self):
         """A fraction has entropy, so the least cost of the distance is not 0: it is its own entropy."""
@@ -166,4 +192,4 @@ class TestCombined:
         logits = torch.cat([100.0 * F.one_hot(classes, 2).movedim(-1, 1), torch.logit(distance, eps=1e-6)[:, None],
                             sure(border)[:, None]], dim=1)
         found = CombinedLoss(LossWeights(distance=1.0))(logits, Targets(classes, distance=distance, border=border))
-        assert float(found) == pytest.approx(2 * math.log(2) / 5, abs=1e-5)
+        assert float(found) == pytest.approx(0.5 * 2 * math.log(2) / 3, abs=1e-5)

@@ -28,8 +28,10 @@ def test_another_budget_keeps_the_sizes(objects, tmp_path, heard):
 
 def test_other_wishes_are_another_training(objects, tmp_path):
     api.train(objects, tmp_path / "m", api.TrainOptions(settings=OPEN, steps=2, device="cpu"))
+    before = {p: p.read_bytes() for p in (tmp_path / "m").rglob("*") if p.is_file()}
     with pytest.raises(InputError, match="other settings"):
         api.train(objects, tmp_path / "m", api.TrainOptions(settings=(*OPEN, "training.lr=0.01"), steps=2, device="cpu"))
+    assert {p: p.read_bytes() for p in (tmp_path / "m").rglob("*") if p.is_file()} == before
 
 
 class TestNoFlip:

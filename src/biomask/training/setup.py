@@ -37,7 +37,7 @@ from biomask.training.distributed import World
 from biomask.training.guard import why_nothing
 from biomask.training.loop import Trainer
 from biomask.training.plan import Budgeted, Plan, Wishes, make_plan, warnings_of
-from biomask.training.resume import State
+from biomask.training.resume import STATE_FILE, State
 from biomask.training.speed import Machine, estimate, measure_step_seconds
 from biomask.transforms import normalization_of
 
@@ -86,7 +86,9 @@ def planned(recipe: Recipe, dataset: Dataset, place: Place) -> tuple[Recipe, Fin
     plan = make_plan(fingerprint, machine, Budgeted(budget.steps, budget.minutes), _wishes(recipe, task))
     complete, said = _filled(recipe, plan, dataset)
     plan = replace(plan, sentences=(*plan.sentences, *said))
-    if place.world.leads:
+    # The plan of a training that is there stays: with other wishes this one is refused, and that one goes on.
+    kept = all((place.out / "resume" / name).is_file() for name in (STATE_FILE, PLAN_FILE))
+    if place.world.leads and not kept:
         write_text(place.out / "resume" / PLAN_FILE, json.dumps(
             {"wished": wished, "recipe": complete.model_dump(mode="json"), "sentences": list(plan.sentences)}, ensure_ascii=False))
     for warning in warnings_of(plan, machine):
