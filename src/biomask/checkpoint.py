@@ -18,7 +18,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 from torch import Tensor, nn
 
 import biomask
-from biomask.data.task import Task
+from biomask.data.task import CUT, Task
 from biomask.errors import BiomaskError, MissingPathError, ModelFileError, SizeError, UsageError
 from biomask.instances import Thresholds
 from biomask.io.tensors import save_tensors
@@ -30,9 +30,6 @@ from biomask.transforms import Normalization, normalization_of
 
 SCHEMA_VERSION = 1
 MODEL_FILE = "model.safetensors"
-
-#: The threshold of models of two classes, by its name in the header.
-CUT = "cut"
 
 #: Of weights and counters, in safetensors' names.
 DTYPES = {"F64", "F32", "F16", "BF16", "I64"}

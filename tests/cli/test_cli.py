@@ -84,7 +84,8 @@ class TestGood:
         assert "biomask" in out or "Usage" in out
 
     @pytest.mark.parametrize(("command", "defaults"), [
-        ("train", ["Default without --steps: until the score is flat", "default: default", "default: auto"]), ("predict", ["default: auto", "half of"]),
+        ("train", ["Default without --steps: until the score is flat", "default: default", "default: auto"]),
+        ("predict", ["default: auto", "half of"]),
         ("evaluate", []), ("demo", ["default: 0", "default: biomask-", "default: auto"])])
     def test_help_shows_defaults(self, run, command, defaults):
         code, out, _ = run(command, "--help")

@@ -52,7 +52,8 @@ def test_colour_images_with_three_classes_and_unknown_pixels(tmp_path, padding):
         values[:10, :20] = 255  # nobody knows
         write_picture(tmp_path / "data" / "images" / f"image {i}.png", np.moveaxis(image, -1, 0))
         write_picture(tmp_path / "data" / "masks" / f"image {i}.png", values)
-    settings = (*SMALL, f"network.options.padding={padding}", "data.legend={0: background, 7: red, 100: blue}")
+    settings = (*SMALL, f"network.options.padding={padding}", "network.options.up=nearest",
+                "data.legend={0: background, 7: red, 100: blue}")
     api.train(tmp_path / "data", tmp_path / "m", api.TrainOptions(steps=60, data={"ignore": 255}, settings=settings))
     api.predict(tmp_path / "m", tmp_path / "data" / "images", tmp_path / "out", api.PredictOptions(tile=24))
     evaluation = api.evaluate(tmp_path / "out", tmp_path / "data", settings=DataSettings(ignore=255),

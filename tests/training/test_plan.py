@@ -74,8 +74,11 @@ def test_a_patch_holds_the_objects() -> None:
     for extent in (20, 100, 200):
         plan = make_plan(fingerprint((1000, 1000), extent), CPU)
         assert min(plan.patch) >= min(1.6 * extent, 512)
-    assert make_plan(fingerprint((1000, 1000), 20), CPU).patch == (256, 256)
-    assert make_plan(fingerprint((1000, 1000), 20), GPU).patch == (512, 512)
+    # Small objects take small patches, so that a step sees more images; pieces of classes do not.
+    assert make_plan(fingerprint((1000, 1000), 20), CPU).patch == make_plan(fingerprint((1000, 1000), 20), GPU).patch == (128, 128)
+    assert 128 < make_plan(fingerprint((1000, 1000), 60), CPU).patch[0] < 256
+    assert make_plan(fingerprint((1000, 1000), 20, kind="classes"), CPU).patch == (256, 256)
+    assert make_plan(fingerprint((1000, 1000), 20, kind="classes"), GPU).patch == (512, 512)
     assert max(make_plan(fingerprint((5000, 5000), 2000), CPU).patch) <= 512
 
 
@@ -86,8 +89,8 @@ def test_a_small_image_bounds_the_patch_and_fills_the_batch() -> None:
 
 
 def test_nearly_square_patches_become_square_unless_pixels_are_not() -> None:
-    assert make_plan(fingerprint((440, 512)), GPU).patch == (440, 440)
-    long = fingerprint((440, 512), spacing=(2.0, 1.0), anisotropy=(2.0, 1.0), anisotropy_source="spacing")
+    assert make_plan(fingerprint((440, 512), kind="classes"), GPU).patch == (440, 440)
+    long = fingerprint((440, 512), kind="classes", spacing=(2.0, 1.0), anisotropy=(2.0, 1.0), anisotropy_source="spacing")
     plan = make_plan(long, GPU)
     assert plan.patch[0] != plan.patch[1]
     assert not plan.rotate90
@@ -136,8 +139,9 @@ def test_thick_planes() -> None:
 
 
 def test_more_time_never_gives_a_narrower_network_and_enough_steps_fit() -> None:
-    for machine, enough in ((CPU, 1000), (GPU, 3000)):
-        plans = [make_plan(fingerprint(), machine, Budgeted(minutes=m)) for m in (0.2, 1, 1.5, 2, 3, 7, 10, 30, 100, 1000)]
+    for machine, enough in ((CPU, 2500), (GPU, 3000)):
+        plans = [make_plan(fingerprint(kind="classes"), machine, Budgeted(minutes=m))
+                 for m in (0.2, 1, 1.5, 2, 3, 7, 10, 30, 100, 1000)]
         widths = [p.width or 0 for p in plans]
         assert widths == sorted(widths)
         assert len(set(widths)) == 3
@@ -152,7 +156,8 @@ def test_a_budget_in_steps_does_not_depend_on_speed() -> None:
 
 
 def test_little_memory_gives_smaller_networks_and_batches() -> None:
-    small, large = (make_plan(fingerprint((900, 900)), replace(GPU, memory=m * 10**9), Budgeted(steps=9)) for m in (2, 80))
+    small, large = (make_plan(fingerprint((900, 900), kind="classes"), replace(GPU, memory=m * 10**9), Budgeted(steps=9))
+                    for m in (2, 80))
     assert (small.width or 0) < (large.width or 0)
     assert small.estimate.memory_bytes <= 0.7 * 2e9
     assert not warnings_of(large, GPU)
@@ -238,5 +243,5 @@ def test_planning_draws_no_random_numbers() -> None:
 def test_sentences_tell_sizes_and_reasons() -> None:
     said = "\n".join(make_plan(fingerprint((512, 512), 30), CPU, Budgeted(minutes=10)).sentences)
     for part in ("20 images of 512 × 512 px", "100 objects of 21 px", "30 % of them touch another",
-                 "patches of 256 × 256: 8.5 times nearly every object (up to 30 px)", "depth 3", "width", "patches a step"):
+                 "patches of 128 × 128: 4.3 times nearly every object (up to 30 px)", "depth 3", "width", "patches a step"):
         assert part in said

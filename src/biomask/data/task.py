@@ -10,6 +10,9 @@ from torch import Tensor
 
 from biomask.labels import LabelKind, Legend
 
+#: The threshold of two classes, by its name in a model's header: the probability of the second above which a pixel is of it.
+CUT = "cut"
+
 Target = Literal["distance", "borders"]
 
 

@@ -103,7 +103,7 @@ def predict(model: Model, images: str | Path, out: str | Path, options: PredictO
         progress.say(f"predictions are the mean over {len(work.copies)} mirrored or turned copies (--augment none is as many times "
                      "as fast)")
     if options.objects:
-        work.table = ObjectsFile(out / OBJECTS_FILE, model, micrometres=model.header.spacing is not None,
+        work.table = ObjectsFile(out / OBJECTS_FILE, model, micrometres=model.header.spacing is not None or _calibrated(jobs),
                                  probability=keeps_maps(model, work.copies, options),
                                  done={n for n in record.content["images"] if n not in missing})
     errors: list[BiomaskError] = [_named(error, job) for job, error in broken]
@@ -135,6 +135,14 @@ def predict(model: Model, images: str | Path, out: str | Path, options: PredictO
         raise ManyErrors(f"{len(errors)} of {len(todo) + len(broken)} images failed{others}:", errors,
                          fix="mend them and run the same command again: only what is missing is done")
     return PredictResult(out, tuple(j.name for j in todo), skipped, time.perf_counter() - began)
+
+
+def _calibrated(jobs: list[Job]) -> bool:
+    """Whether the first image says how large its pixels are."""
+    try:
+        return bool(jobs) and bool(open_stored(jobs[0].source).spacing)
+    except BiomaskError:
+        return False  # said when it is read
 
 
 def _warn_of_training_images(content: dict[str, Any], model: Model, progress: Progress) -> None:

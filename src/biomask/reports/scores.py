@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from biomask.checkpoint import CUT
+from biomask.data.task import CUT
 from biomask.instances import Thresholds
 from biomask.labels import Legend
 from biomask.prediction.maps import symmetries

@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -18,10 +19,9 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from biomask.checkpoint import CUT
 from biomask.data.patches import Batch, Sampling, make_batch
 from biomask.data.targets import Targets, make_targets
-from biomask.data.task import Task
+from biomask.data.task import CUT, Task
 from biomask.errors import BiomaskError, DiskFullError, InputError, UsageError
 from biomask.instances import Thresholds
 from biomask.losses import CombinedLoss, LossWeights
@@ -131,8 +131,7 @@ class Trainer:
     def _steps(self, stop: StopFlag, bar: Bar) -> bool:
         """Steps until the budget ends; True when a signal stopped them."""
         state = self.state
-        if self.started_from and state.step == 0 and self.validation is not None and not state.before:
-            self._score_before(self.validation)
+        begun = {k: v.clone() for k, v in self.network.state_dict().items()} if self.started_from and not state.before else {}
         fraction = self.budget.fraction(state.step, state.seconds, state.reserve)
         while fraction < self._end():
             start = time.perf_counter()
@@ -140,6 +139,8 @@ class Trainer:
             state = self.state  # another one where training went back
             if self.validation is not None and not state.images:
                 self._plan_validations(time.perf_counter() - start, self.validation)
+                if begun:
+                    self._score_before(self.validation, begun)
             # What decisions depend on is made the same in all processes.
             state.seconds, stopped, state.reserve, state.foreseen, state.validation_seconds = self.world.largest(
                 [time.perf_counter() - self.began, float(stop.signal is not None), state.reserve, state.foreseen,
@@ -161,10 +162,11 @@ class Trainer:
     def _end(self) -> float:
         return self.state.cooldown[1] if self.state.cooldown else 1.0
 
-    def _read(self, first: int, share: int) -> Batch:
-        """The samples with these numbers; where an image cannot be read any more, all that was learnt is saved first."""
+    @contextmanager
+    def _reading(self) -> Iterator[None]:
+        """Where an image cannot be read any more, all that was learnt is saved before the error goes on."""
         try:
-            return make_batch(self.training, self.sampling, range(first, first + share), self.device)
+            yield
         except BiomaskError as error:
             self._save()
             raise InputError(f"{error.what} (training stopped at step {self.state.step}; all that was learnt is saved)",
@@ -175,7 +177,8 @@ class Trainer:
         settings, step, world = self.recipe.training, self.state.step, self.world
         share = self.batch // world.size
         first = step * self.batch + world.rank * share
-        batch = self._read(first, share)
+        with self._reading():
+            batch = make_batch(self.training, self.sampling, range(first, first + share), self.device)
         targets = make_targets(batch.labels, batch.ignore, self.task, self.recipe.instances, self.sampling.spacing)
         rate = self.state.rate * learning_rate(fraction, settings.lr, "constant" if settings.until_flat else settings.schedule,
                                                settings.warmup, self.state.cooldown)
@@ -259,22 +262,25 @@ class Trainer:
         augmentation = self.recipe.augmentation
         return symmetries(mode, len(self.sampling.geometry.target), augmentation.flip, turn=augmentation.rotate90)
 
-    def _score_before(self, held_out: Dataset) -> None:
-        """Of weights that come from elsewhere: they are the best until others score better."""
-        score = self._judge(held_out).score(self.network, self.thresholds)
+    def _score_before(self, held_out: Dataset, begun: dict[str, Tensor]) -> None:
+        """Of weights that come from elsewhere: they are the best until others score better on the same images."""
+        with self._reading(), weights_of(self.network, begun):
+            score = self._judge(held_out).score(self.network, self.thresholds)
         self.state.before = {"value": score.value, **score.parts}
-        self._keep(score, averaged=False)
+        self.state.best_step, self.state.best_score, self.state.best_parts = 0, score.value, dict(score.parts)
+        self.state.best = {k: v.detach().cpu() for k, v in begun.items()}
         self.progress.say(f"before training, {score_name(self.task)} on the images held out: {score.value:.4f}")
 
     def _validate(self, held_out: Dataset, fraction: float) -> None:
         """Score the weights and their average, keep the better of them if they are the best so far, save."""
         start, state, judge = time.perf_counter(), self.state, self._judge(held_out)
-        scores = {False: judge.score(self.network, self.thresholds)}
-        self._keep(scores[False], averaged=False)
-        if state.average:
-            with weights_of(self.network, state.average):
-                scores[True] = judge.score(self.network, self.thresholds)
-            self._keep(scores[True], averaged=True)
+        with self._reading():
+            scores = {False: judge.score(self.network, self.thresholds)}
+            if state.average:
+                with weights_of(self.network, state.average):
+                    scores[True] = judge.score(self.network, self.thresholds)
+        for averaged, score in scores.items():
+            self._keep(score, averaged=averaged)
         best = max(s.value for s in scores.values())
         state.barren = state.barren + 1 if all(s.barren for s in scores.values()) else 0
         state.history.append(LogRow(state.step, round(state.seconds, 3), self.optimizer.param_groups[0]["lr"], None, best))
