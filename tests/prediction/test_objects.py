@@ -168,6 +168,20 @@ class TestMeasured:
         assert {row["area_um2"] for row in rows(out)} == {""}
         assert "" not in {row["area_px"] for row in rows(out)}
 
+    def test_any_calibrated_image_gives_the_table_its_micrometres(self, tmp_path):
+        """Also one that is not the first, and a model that was trained without."""
+        for n, spacing in (("a", None), ("b", 0.5)):
+            image, _ = scene(1)
+            options = {} if spacing is None else {"resolution": (1e4 / spacing,) * 2, "resolutionunit": "CENTIMETER"}
+            (tmp_path / "images").mkdir(exist_ok=True)
+            tifffile.imwrite(tmp_path / "images" / f"{n}.tif", image, **options)
+        api.predict(save_rule(tmp_path / "m", "classes"), tmp_path / "images", tmp_path / "out", CPU)
+        found = rows(tmp_path / "out")
+        assert {r["image"] for r in found} == {"a", "b"}
+        for row in found:
+            expected = "" if row["image"] == "a" else pytest.approx(float(row["area_px"]) * 0.25, rel=1e-4)
+            assert (row["area_um2"] if row["image"] == "a" else float(row["area_um2"])) == expected
+
     def test_grey_values_and_probability(self, tmp_path, scenes):
         out = api.predict(save_rule(tmp_path / "m", "instances"), tmp_path / "images" / "a.png", tmp_path / "out", CPU).out
         image, _ = scene(0, count=4)

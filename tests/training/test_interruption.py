@@ -15,6 +15,7 @@ import pytest
 from safetensors.numpy import load_file
 
 from biomask import api
+from biomask.checkpoint import load_model
 from biomask.data.synthetic import phase_contrast_cells
 from biomask.io.files import write_picture
 from biomask.progress import Silent
@@ -231,3 +232,14 @@ def test_a_signal_loses_no_validation(data, tmp_path, step):
     api.train(data, tmp_path / "stopped", options)
     api.train(data, tmp_path / "straight", options)
     assert_identical(tmp_path / "straight", tmp_path / "stopped")
+
+
+def test_a_stopped_training_of_objects_predicts_with_the_thresholds_that_chose_its_weights(objects, tmp_path):
+    """Not with bare defaults: these hold for no data in particular."""
+    settings = ("network.options.width=2", "network.options.depth=1", "training.patch=[32, 32]", "training.batch=2")
+    options = api.TrainOptions(steps=40, settings=settings, device="cpu")
+    stopped = api.train(objects, tmp_path / "m", options, progress=StopsAt(3))
+    assert stopped.stopped_by == "SIGINT"
+    thresholds = load_model(tmp_path / "m").thresholds
+    assert (thresholds.seed, thresholds.sigma) == (0.3, 1.0)
+    assert thresholds.min_size > 1

@@ -58,7 +58,13 @@ def measure_found(found: Sequence[Found], image: Image, model: Model) -> list[Co
     """Measurements of objects, a table a structure."""
     names = tuple(e.name for e in model.legend)
     return [measure_objects(f.ids, image=image.array, classes=f.classes, probability=f.probability, spacing=image.spacing,
-                            names=names, channel_names=image.channel_names or model.header.channel_names) for f in found]
+                            names=names, channel_names=_channel_names(model)) for f in found]
+
+
+def _channel_names(model: Model) -> tuple[str, ...]:
+    """Of the training's channels, as which those of each image are taken: one table has one name for each."""
+    header = model.header
+    return header.channel_names if len(header.channel_names) == header.in_channels else ()
 
 
 class ObjectsFile:
@@ -68,10 +74,8 @@ class ObjectsFile:
     """
 
     def __init__(self, path: Path, model: Model, *, micrometres: bool, probability: bool, done: Collection[str]) -> None:
-        header = model.header
-        names = header.channel_names if len(header.channel_names) == header.in_channels else ()
-        columns = object_columns(header.spatial_dims, micrometres=micrometres, classes=True, probability=probability,
-                                 channels=header.in_channels, channel_names=names)
+        columns = object_columns(model.header.spatial_dims, micrometres=micrometres, classes=True, probability=probability,
+                                 channels=model.header.in_channels, channel_names=_channel_names(model))
         rows = list[list[str]]()
         if path.is_file():
             columns, rows = _kept(path, columns, set(done))
@@ -85,7 +89,7 @@ class ObjectsFile:
         """The rows of one image. Raises DiskFullError."""
         try:
             for columns in tables:
-                self._table.write(name, {k: v for k, v in columns.items() if k in self._table.columns})
+                self._table.write(name, columns)
             self._file.flush()
         except OSError as error:
             raise DiskFullError("the disk is full", where=self.path, fix="free some space and run the command again") from error

@@ -138,11 +138,14 @@ def predict(model: Model, images: str | Path, out: str | Path, options: PredictO
 
 
 def _calibrated(jobs: list[Job]) -> bool:
-    """Whether the first image says how large its pixels are."""
-    try:
-        return bool(jobs) and bool(open_stored(jobs[0].source).spacing)
-    except BiomaskError:
-        return False  # said when it is read
+    """Whether any image says how large its pixels are: the table has one set of columns for all."""
+    for job in jobs:
+        try:
+            if open_stored(job.source).spacing:
+                return True
+        except BiomaskError:
+            continue  # said when it is read
+    return False
 
 
 def _warn_of_training_images(content: dict[str, Any], model: Model, progress: Progress) -> None:

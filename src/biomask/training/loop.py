@@ -109,6 +109,8 @@ class Trainer:
                                  class_weights=loss.class_weights).to(self.device)
         self.budget = Budget(settings.steps, settings.minutes, settings.validations)
         self.state = load_state(self.folder, network, self.optimizer, self.identity) or State()
+        if self.task.kind == "instances" and not self.state.thresholds:
+            self.state.thresholds = self.thresholds.to_dict()  # those of a training that is stopped: its weights are chosen by them
         first, last = self.world.largest([self.state.step, -self.state.step], self.device)
         if first != -last:
             raise InputError(f"processes would resume at different steps ({first:.0f} and {-last:.0f})", where=self.folder,
