@@ -14,7 +14,7 @@ from hypothesis.extra import numpy as hnp
 from biomask import api
 from biomask.errors import InputError, LabelsError, ManyErrors, MissingPathError, PairingError
 from biomask.evaluation.bootstrap import FEWEST, interval
-from biomask.evaluation.evaluate import SCHEMA_VERSION, evaluate, summarise
+from biomask.evaluation.evaluate import SCHEMA_VERSION, ScoredImage, evaluate, summarise
 from biomask.labels import Legend
 from biomask.metrics import confusion_matrix
 from biomask.progress import Silent
@@ -71,10 +71,19 @@ class TestNumbers:
         assert found["per_class"]["1"]["iou"] == pytest.approx((2 / 3 + 1 / 3) / 2)
         assert found["per_class"]["1"]["images"] == 2
         assert found["per_class"]["0"]["dice"] == pytest.approx((2 / 3 + 1 / 2 + 1) / 3)
-        assert found["mean"] == {"dice": pytest.approx(0.65), "iou": pytest.approx(0.5), "pixel_error": pytest.approx(1 / 4)}
+        assert found["mean"]["dice"] == pytest.approx(0.65)
+        assert found["mean"]["iou"] == pytest.approx(0.5)
+        assert found["mean"]["pixel_error"] == pytest.approx(1 / 4)
+        # Class 1: precision 2/3, 1 and undefined, recall 1, 1/3 and undefined; specificity 1/2, 1 and 1.
+        assert found["mean"]["precision"] == pytest.approx((2 / 3 + 1) / 2)
+        assert found["mean"]["recall"] == pytest.approx((1 + 1 / 3) / 2)
+        assert found["mean"]["specificity"] == pytest.approx((1 / 2 + 1 + 1) / 3)
         assert found["pooled"]["dice"] == pytest.approx(2 * 3 / (5 + 4))
         assert found["pooled"]["iou"] == pytest.approx(3 / 6)
         assert found["pooled"]["pixel_error"] == pytest.approx(3 / 12)
+        assert found["pooled"]["precision"] == pytest.approx(3 / 4)
+        assert found["pooled"]["recall"] == pytest.approx(3 / 5)
+        assert found["pooled"]["specificity"] == pytest.approx(6 / 7)
 
     def test_the_schema(self, tmp_path):
         found = scored(tmp_path, self.PREDICTIONS, self.TRUTH)
@@ -114,8 +123,9 @@ class TestNumbers:
 
     def test_a_class_that_is_nowhere_is_undefined(self, tmp_path):
         found = scored(tmp_path, [[[0, 0]], [[0, 2]]], [[[0, 0]], [[0, 2]]], names={0: "nothing", 1: "cell", 2: "dust"})
-        assert found["per_class"]["1"] == {"name": "cell", "dice": None, "iou": None, "images": 0}
-        assert found["per_image"][0]["classes"]["2"] == {"dice": None, "iou": None}
+        scores = {"dice", "iou", "precision", "recall", "hd95", "assd", "nsd"}
+        assert found["per_class"]["1"] == {"name": "cell", "images": 0, "specificity": 1.0, **dict.fromkeys(scores)}
+        assert found["per_image"][0]["classes"]["2"] == {"specificity": 1.0, **dict.fromkeys(scores)}
         assert found["per_image"][0]["dice"] is None
         assert found["mean"]["dice"] == 1.0
 
@@ -151,7 +161,7 @@ class TestIgnore:
     def test_unknown_pixels_do_not_count(self, tmp_path):
         truth, prediction = [[0, 1, 255, 255]], [[0, 1, 1, 0]]
         found = scored(tmp_path, [prediction], [truth], settings=DataSettings(ignore=255))
-        assert found["mean"] == {"dice": 1.0, "iou": 1.0, "pixel_error": 0.0}
+        assert (found["mean"]["dice"], found["mean"]["iou"], found["mean"]["pixel_error"]) == (1.0, 1.0, 0.0)
         assert found["per_image"][0]["pixels"] == 2
         assert set(found["per_class"]) == {"0", "1"}
         assert found["ignore"] == 255
@@ -173,9 +183,9 @@ class TestIgnore:
 class TestFolders:
     def test_what_predict_wrote_against_a_data_folder(self, tmp_path, tiny_model, tiny_data):
         api.predict(tiny_model, tiny_data / "images", tmp_path / "out", api.PredictOptions(device="cpu"))
-        found = api.evaluate(tmp_path / "out", tiny_data)
+        found = api.evaluate(tmp_path / "out", tiny_data).scores
         assert found["n_images"] == 4
-        assert found == {**api.evaluate(tmp_path / "out", tiny_data / "masks"), "truth": str(tiny_data)}
+        assert found == {**api.evaluate(tmp_path / "out", tiny_data / "masks").scores, "truth": str(tiny_data)}
 
     def test_two_files(self, tmp_path):
         write(tmp_path, [[[0, 1]], [[0, 1]]], ["a", "b"])
@@ -304,6 +314,6 @@ class TestIntervals:
         legend = Legend.of_values([0, 1, 2])
         common = confusion_matrix(np.array([0, 1] * 10), np.array([0, 1] * 10), 3)
         rare = confusion_matrix(np.array([0, 1, 2] * 10), np.array([0, 1, 0] * 10), 3)
-        found = summarise([str(i) for i in range(12)], [common] * 11 + [rare], legend)
+        found = summarise([ScoredImage(str(i), m) for i, m in enumerate([common] * 11 + [rare])], legend)
         assert found["mean"]["dice"] == pytest.approx(0.5, abs=0.01)
         assert found["intervals"]["dice"]["low"] <= found["mean"]["dice"] <= found["intervals"]["dice"]["high"]

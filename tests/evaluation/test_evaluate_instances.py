@@ -301,7 +301,7 @@ class TestShown:
     @pytest.mark.parametrize("images", [True, False])
     def test_the_report(self, out, truth, tmp_path, images):
         place = data_folder(tmp_path / "data") if images else truth
-        got = api.evaluate(out, place, report=tmp_path / "r.html")
+        got = api.evaluate(out, place, report=tmp_path / "r.html").scores
         page = (tmp_path / "r.html").read_text()
         for word in ("panoptic quality", "AP at 0.5", "3 merges", f"{got['pooled']['tp']} of 39 objects"):
             assert word in page

@@ -52,6 +52,24 @@ def test_equals_the_formulas(case):
     assert got.count_error == predicted - true
 
 
+def test_equals_the_masks_of_pycocotools():
+    """IoU of every pair from run-length encoded masks, as COCO has them; above 0.5 a pair is the only one of its objects."""
+    from pycocotools import mask
+
+    rng = np.random.default_rng(0)
+    truth = np.kron(np.arange(1, 37).reshape(6, 6), np.ones((9, 9), int)) * (rng.random((54, 54)) < 0.97)
+    predicted = np.where(rng.random((54, 54)) < 0.03, 0, np.roll(truth, 1, axis=1) + 50 * (np.roll(truth, 1, axis=1) > 0))
+    predicted[predicted == 53] = 0
+    one, other = ([mask.encode(np.asfortranarray(array == n, np.uint8)) for n in np.unique(array) if n]
+                  for array in (truth, predicted))
+    iou = mask.iou(one, other, [0] * len(other))
+    got = instance_scores(truth, predicted)
+    for t in THRESHOLDS:
+        assert got.tp(t) == (iou >= t).sum()
+    assert got.overlap == pytest.approx(iou[iou > 0.5].sum())
+    assert 0 < got.tp(0.75) < got.tp(0.5) < got.true
+
+
 @given(cases())
 def test_precision_falls_with_the_threshold(case):
     got = instance_scores(*case)

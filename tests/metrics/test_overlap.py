@@ -19,15 +19,21 @@ def masks(draw):
 
 
 def brute_force(truth, prediction, ignore=None):
-    """(dice, iou, pixel error) by sets of pixels."""
+    """{score: one a class} by sets of pixels."""
     known = {i for i in np.ndindex(truth.shape) if ignore is None or not ignore[i]}
-    dice, iou = [], []
+    found = {key: [] for key in ("dice", "iou", "precision", "recall", "specificity")}
     for k in range(CLASSES):
         a, b = ({i for i in known if m[i] == k} for m in (truth, prediction))
-        dice.append(2 * len(a & b) / (len(a) + len(b)) if a or b else None)
-        iou.append(len(a & b) / len(a | b) if a or b else None)
-    wrong = sum(truth[i] != prediction[i] for i in known)
-    return dice, iou, wrong / len(known) if known else None
+        for key, part, whole in (("dice", 2 * len(a & b), len(a) + len(b)), ("iou", len(a & b), len(a | b)),
+                                 ("precision", len(a & b), len(b)), ("recall", len(a & b), len(a)),
+                                 ("specificity", len(known - a - b), len(known - a))):
+            found[key].append(part / whole if whole else None)
+    return found
+
+
+def error_of(truth, prediction, ignore=None):
+    known = [i for i in np.ndindex(truth.shape) if ignore is None or not ignore[i]]
+    return sum(truth[i] != prediction[i] for i in known) / len(known) if known else None
 
 
 def scores(truth, prediction, ignore=None):
@@ -42,10 +48,10 @@ def same(a, b):
 def test_equals_brute_force(case):
     truth, prediction, ignore = case
     for unknown in (None, ignore):
-        found, (dice, iou, error) = scores(truth, prediction, unknown), brute_force(truth, prediction, unknown)
-        assert same(found.dice, dice)
-        assert same(found.iou, iou)
-        assert same([found.pixel_error], [error])
+        found, wanted = scores(truth, prediction, unknown), brute_force(truth, prediction, unknown)
+        for key, values in wanted.items():
+            assert same(getattr(found, key), values), key
+        assert same([found.pixel_error], [error_of(truth, prediction, unknown)])
 
 
 @given(masks())
@@ -69,14 +75,16 @@ def test_renaming_classes_renames_scores(case, order):
 @given(masks())
 def test_truth_and_prediction_may_be_exchanged(case):
     truth, prediction, ignore = case
-    assert scores(truth, prediction, ignore) == scores(prediction, truth, ignore)
+    one, other = scores(truth, prediction, ignore), scores(prediction, truth, ignore)
+    assert (one.dice, one.iou, one.pixel_error) == (other.dice, other.iou, other.pixel_error)
+    assert (one.precision, one.recall) == (other.recall, other.precision)
 
 
 @given(masks())
 def test_perfect(case):
     truth, _, ignore = case
     found = scores(truth, truth, ignore)
-    assert set(found.dice) <= {1.0, None}
+    assert {*found.dice, *found.precision, *found.recall, *found.specificity} <= {1.0, None}
     assert found.pixel_error in (0.0, None)
 
 
@@ -100,12 +108,15 @@ def test_a_class_in_neither_is_undefined_and_in_one_is_zero():
     found = scores(np.array([0, 0, 1]), np.array([0, 0, 2]))
     assert found.dice == (1.0, 0.0, 0.0, None)
     assert found.iou == (1.0, 0.0, 0.0, None)
+    assert found.precision == (1.0, None, 0.0, None)
+    assert found.recall == (1.0, 0.0, None, None)
+    assert found.specificity == (1.0, 1.0, pytest.approx(2 / 3), 1.0)
     assert found.pixel_error == pytest.approx(1 / 3)
 
 
 def test_nothing_known_is_undefined():
     found = scores(np.array([0, 1]), np.array([1, 1]), np.array([True, True]))
-    assert found == type(found)((None,) * CLASSES, (None,) * CLASSES, None)
+    assert found == type(found)(*[(None,) * CLASSES] * 5, None)
     assert scores(np.zeros(0, int), np.zeros(0, int)).pixel_error is None
 
 

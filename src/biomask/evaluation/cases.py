@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path, PurePosixPath
 
 from biomask.data.annotations import list_annotations
 from biomask.data.layouts import find_layout
 from biomask.data.mistakes import some
 from biomask.data.naming import match
-from biomask.data.pairing import MASK_FOLDERS, Layout, Pair, index, label_files, part_of, truth_of, unread_error
+from biomask.data.pairing import MASK_FOLDERS, Layout, Pair, index, label_files, part_of, truth_of, unread_error, where_of
 from biomask.data.two_folders import paired
 from biomask.data.understand import split_planes, structures_of
 from biomask.errors import LabelsError, ManyErrors, MissingPathError, PairingError, UsageError
@@ -32,6 +32,8 @@ class Case:
     """Ids of predicted objects; None where none were written."""
     structures: tuple[Path, ...] = ()
     """A predicted mask a structure, in the order of the truth."""
+    probabilities: Path | None = None
+    """None where they were not written."""
 
 
 @dataclass(frozen=True)
@@ -45,6 +47,7 @@ class _Predicted:
     """Name: file of ids."""
     structures: Mapping[str, Mapping[str, Path]]
     """Structure: name: file."""
+    probabilities: Mapping[str, Path] = field(default_factory=dict)
 
 
 def find_cases(predictions: str | Path, truth: str | Path, settings: DataSettings | None = None,
@@ -83,13 +86,84 @@ def find_cases(predictions: str | Path, truth: str | Path, settings: DataSetting
     if any(p.truth is not None and found.made[partners[n]] in p.truth.files for n, p in pairs.items()):
         raise UsageError(f"predictions and truth are the same folder, {truth}", fix="give the folder that predict wrote first")
     taken = set(partners.values())
-    cases = [Case(name, found.made[partners[name]], pair, found.objects.get(partners[name]),
-                  _of_structures(found, structures, partners[name], truth)) for name, pair in pairs.items()]
+    cases = [_case(name, pair, found, partners[name], structures, truth) for name, pair in pairs.items()]
     return cases, [name for name in found.made if name not in taken], notes
+
+
+def find_others(predictions: str | Path, cases: Sequence[Case]) -> tuple[list[Case], list[str]]:
+    """(the same truth with other predictions, the names of images that these lack). Raises PairingError where they lack all.
+
+    predictions: as in `find_cases`.
+    """
+    predictions = Path(predictions)
+    if not predictions.exists():
+        raise MissingPathError("no such file or folder", where=predictions)
+    if predictions.is_file() and len(cases) == 1:
+        return [replace(cases[0], prediction=predictions, objects=predictions, probabilities=None)], []
+    structures = structures_of([c.pair for c in cases])
+    found = _predicted(predictions, structures)
+    if any(c.prediction in found.made.values() for c in cases):
+        raise UsageError(f"--against {predictions} are the predictions themselves", fix="give another folder of predictions")
+    partners, _ = match([c.name for c in cases], list(found.made))
+    others = [_case(c.name, c.pair, found, partners[c.name], structures, predictions) for c in cases if c.name in partners]
+    return others, _lacking(cases, others, predictions, "predictions")
+
+
+def find_annotated(folder: str | Path, cases: Sequence[Case], settings: DataSettings) -> tuple[list[Case], list[str]]:
+    """(for each image the labels of a second annotator as its truth, the names of images that lack them).
+
+    folder: labels in any form that training takes, or one file for one image. Raises PairingError where there are none.
+    """
+    folder = Path(folder)
+    if not folder.exists():
+        raise MissingPathError("no such file or folder", where=folder)
+    if folder.is_file() and len(cases) == 1:
+        return [replace(cases[0], prediction=folder, pair=replace(cases[0].pair, truth=truth_of(folder)))], []
+    layout = truth_layout(_root_of(cases), folder, settings)
+    if layout.problems:
+        raise layout.problems[0]
+    pairs = {p.name: p for p in layout.labelled}
+    used = {f for c in cases if c.pair.truth is not None for f in c.pair.truth.files}
+    if any(used & set(p.truth.files) for p in pairs.values() if p.truth is not None and p.truth.form != "coco"):
+        raise UsageError(f"--annotator {folder} holds the truth itself", fix="give the labels of another annotator")
+    partners, _ = match([c.name for c in cases], list(pairs))
+    found = [replace(c, prediction=where_of(pairs[partners[c.name]]), pair=pairs[partners[c.name]], objects=None, structures=(),
+                     probabilities=None) for c in cases if c.name in partners]
+    return found, _lacking(cases, found, folder, "labels")
+
+
+def _lacking(cases: Sequence[Case], found: Sequence[Case], folder: Path, what: str) -> list[str]:
+    """The names of cases that are not found. Raises PairingError where that is all of them."""
+    if not found:
+        raise PairingError(f"holds no {what} of the images compared: {some([c.name for c in cases])}", where=folder,
+                           fix="give each file the name of its image")
+    there = {c.name for c in found}
+    return [c.name for c in cases if c.name not in there]
+
+
+def _root_of(cases: Sequence[Case]) -> Path:
+    """The folder below which the predictions have the names of their cases, or that of the first one."""
+    first = cases[0]
+    return first.prediction.parents[min(first.name.count("/"), len(first.prediction.parents) - 1)]
+
+
+def _case(name: str, pair: Pair, found: _Predicted, partner: str, structures: Sequence[str], truth: Path) -> Case:
+    """partner: the name of the prediction."""
+    return Case(name, found.made[partner], pair, found.objects.get(partner), _of_structures(found, structures, partner, truth),
+                found.probabilities.get(partner))
 
 
 def _predicted(predictions: Path, structures: Sequence[str]) -> _Predicted:
     """What a folder holds: masks/ and labels/ of `predict`, or files of its own, which may be either."""
+    found = _files(predictions, structures)
+    home = predictions.parent if predictions == found.masks else predictions
+    maps = home / "probabilities"
+    named = found.masks != predictions or predictions.name in ("masks", "labels")
+    return replace(found, probabilities=index(maps)) if named and maps.is_dir() else found
+
+
+def _files(predictions: Path, structures: Sequence[str]) -> _Predicted:
+    """The masks and ids."""
     masks, labels = predictions / "masks", predictions / "labels"
     if not masks.is_dir():
         masks = labels if labels.is_dir() and not structures else predictions

@@ -1,24 +1,16 @@
-"""Scores of objects of a data set: AP, F1, panoptic quality, counts; and Dice of their pixels."""
+"""Scores of objects of a data set: AP, F1, panoptic quality, counts; and those of their pixels."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
-import numpy.typing as npt
-
-from biomask.data.encoding import Encoding
 from biomask.errors import LabelsError
-from biomask.evaluation.bootstrap import interval
-from biomask.evaluation.cases import Case
-from biomask.evaluation.meaning import class_ids, true_labels
-from biomask.evaluation.overlaps import Matrix, summarise
-from biomask.io import read_label_values
+from biomask.evaluation.bootstrap import Units, intervals
+from biomask.evaluation.overlaps import summarise
+from biomask.evaluation.scored import ScoredImage
 from biomask.labels import Legend
-from biomask.metrics import InstanceScores, confusion_matrix, instance_scores, mean, pooled
-from biomask.recipe import DataSettings
+from biomask.metrics import THRESHOLDS, InstanceScores, agreement, mean, pooled
 
 FOOTNOTES = (
     "A predicted object and a true one match if their IoU reaches the threshold; matching is one to one, with as many matches "
@@ -30,9 +22,12 @@ FOOTNOTES = (
     "A merge: a predicted object that covers more than half of each of several true ones. A split: a true object that holds more "
     "than half of each of several predicted ones.",
     "Count error: predicted objects less true ones; its mean is over the sizes of the errors, the bias over the errors with "
-    "their signs.",
+    "their signs. Limits of agreement (Bland and Altman 1986): bias ± 1.96 standard deviations of the errors; those of 95 % of the "
+    "images lie between them if they are normally distributed.",
     "Unknown pixels count nowhere; an object with more than half of its pixels among them is left out on either side.",
-    "Dice, IoU and pixel error are those of the pixels of all objects of a class, whichever object they belong to.",
+    "Dice, IoU, precision, recall, specificity, pixel error, HD95, ASSD and NSD are those of the pixels of all objects of a class, "
+    "whichever object they belong to. Precision is undefined where nothing is predicted, recall where nothing is in the truth, "
+    "specificity where the truth is nothing else.",
 )
 
 #: Scores of an image: key, title.
@@ -44,75 +39,52 @@ COUNTS: dict[str, str] = {"true_objects": "true objects", "predicted_objects": "
                           "fn": "FN", "merges": "merges", "splits": "splits"}
 
 
-@dataclass(frozen=True)
-class ScoredImage:
-    """What one image adds to an evaluation of instances."""
-
-    matrix: Matrix
-    """(K, K) known pixels by true and predicted class."""
-    objects: InstanceScores
-    """Of all objects, whatever their class."""
-    of_class: tuple[InstanceScores, ...]
-    """Of the objects of each class but the background."""
-
-
-def score_image(case: Case, encoding: Encoding, settings: DataSettings) -> ScoredImage:
-    """Read and score one image. Raises LabelsError for ids that cannot be compared."""
-    if case.objects is None:
-        raise LabelsError("has no ids of objects", where=case.prediction)
-    predicted = read_label_values(case.objects).array[0]
-    truth = true_labels(case, encoding, predicted.shape, settings)
-    try:
-        objects = instance_scores(truth.array, predicted, truth.ignore)
-    except LabelsError as error:
-        raise LabelsError(error.what, where=case.objects, fix=error.fix) from error
-    true_class, classes = class_ids(truth, encoding), len(encoding.legend)
-    if classes == 2:
-        matrix = confusion_matrix(true_class, predicted > 0, 2, truth.ignore)
-        return ScoredImage(matrix, objects, (objects,))
-    found_class = _class_of_pixels(case, predicted, encoding.legend)
-    each = tuple(instance_scores(np.where(true_class == k, truth.array, 0), np.where(found_class == k, predicted, 0), truth.ignore)
-                 for k in range(1, classes))
-    return ScoredImage(confusion_matrix(true_class, found_class, classes, truth.ignore), objects, each)
-
-
-def _class_of_pixels(case: Case, predicted: npt.NDArray[Any], legend: Legend) -> npt.NDArray[np.uint8]:
-    """Class ids (*S): of each predicted object the class that most of its pixels have in the mask, the background aside."""
-    mask = read_label_values(case.prediction).array[0]
-    if mask.shape != predicted.shape:
-        raise LabelsError(f"has size {mask.shape}, its ids of objects {predicted.shape}", where=case.prediction,
-                          fix="predict the image again")
-    try:
-        pixels = legend.ids(mask)
-    except LabelsError as error:
-        raise LabelsError(error.what, where=case.prediction, fix=error.fix) from error
-    ids, flat = np.unique(predicted, return_inverse=True)
-    flat = flat.reshape(predicted.shape)
-    votes = np.bincount((flat * len(legend) + pixels).ravel(), minlength=len(ids) * len(legend)).reshape(len(ids), len(legend))
-    chosen = np.where(votes[:, 1:].any(axis=1) & (ids != 0), 1 + votes[:, 1:].argmax(axis=1), 0)
-    return np.asarray(chosen[flat], np.uint8)
-
-
-def summarise_instances(names: Sequence[str], images: Sequence[ScoredImage], legend: Legend, *, seed: int = 0) -> dict[str, Any]:
-    """per_image, per_class, mean, pooled and intervals: those of `summarise`, and of objects."""
-    found = summarise(names, [i.matrix for i in images], legend, seed=seed)
-    for row, image in zip(found["per_image"], images, strict=True):
-        row |= {**_scores(image.objects), **_counts(image.objects), "count_error": image.objects.count_error}
-    rows: Sequence[Mapping[str, Any]] = found["per_image"]
-    for key in SCORES:
-        found["mean"][key] = mean(r[key] for r in rows)
-        found["intervals"][key] = interval([r[key] for r in rows], seed)
-    sizes, errors = [float(abs(r["count_error"])) for r in rows], [float(r["count_error"]) for r in rows]
-    found["mean"] |= {"count_error": mean(sizes), "count_bias": mean(errors)}
-    found["intervals"] |= {"count_error": interval(sizes, seed), "count_bias": interval(errors, seed)}
-    whole = pooled(i.objects for i in images)
+def summarise_instances(images: Sequence[ScoredImage], legend: Legend, units: Units | None = None) -> dict[str, Any]:
+    """What `summarise` gives, and the scores of objects: per image, class and threshold, and the agreement of counts."""
+    units, objects = units or Units(), [_objects(i) for i in images]
+    found = summarise(images, legend, units)
+    rows: Sequence[dict[str, Any]] = found["per_image"]
+    for row, own in zip(rows, objects, strict=True):
+        row |= {**_scores(own), **_counts(own), "count_error": own.count_error}
+    each_image = object_columns(rows)
+    found["mean"] |= {key: mean(values) for key, values in each_image.items()}
+    found["intervals"] |= intervals(each_image, units)
+    whole = pooled(objects)
     found["pooled"] |= {**_scores(whole), **_counts(whole)}
     for k, value in enumerate(legend.values[1:]):
         each = [i.of_class[k] for i in images]
         scores, together = [_scores(e) for e in each], pooled(each)
         found["per_class"][str(value)] |= {**{key: mean(s[key] for s in scores) for key in SCORES}, **_counts(together)}
         found["pooled"]["per_class"][str(value)] |= _scores(together)
+    found["thresholds"] = [{"iou": t, "ap": mean(o.precision_at(t) for o in objects), "f1": mean(o.f1(t) for o in objects)}
+                           for t in THRESHOLDS]
+    found["agreement"] = agreement_of(rows, found["intervals"]["count_bias"])
     return found
+
+
+def object_columns(rows: Sequence[Mapping[str, Any]]) -> dict[str, list[float | None]]:
+    """{score: a value an image} of objects, from the rows of an evaluation."""
+    errors = [float(r["count_error"]) for r in rows]
+    return {**{key: [r[key] for r in rows] for key in SCORES}, "count_error": [abs(e) for e in errors], "count_bias": list(errors)}
+
+
+def agreement_of(rows: Sequence[Mapping[str, Any]], interval: Mapping[str, Any]) -> dict[str, Any]:
+    """Bias and limits of agreement of the counts, from the rows of an evaluation. interval: of the bias."""
+    found = agreement([r["predicted_objects"] for r in rows], [r["true_objects"] for r in rows])
+    said = "no image was counted"
+    if found.bias is not None:
+        limits = "" if found.low is None or found.high is None else (
+            f"; limits of agreement {found.low:+.1f} to {found.high:+.1f} (bias ± 1.96 standard deviations)")
+        said = (f"predicted less true objects: {found.bias:+.2f} an image on average over {found.n} "
+                f"image{'s' * (found.n != 1)}{limits}")
+    return {"bias": found.bias, "sd": found.sd, "low": found.low, "high": found.high, "slope": found.slope, "n": found.n,
+            "bias_interval": dict(interval), "says": said}
+
+
+def _objects(image: ScoredImage) -> InstanceScores:
+    if image.objects is None:
+        raise LabelsError("has no ids of objects", where=image.name)
+    return image.objects
 
 
 def _scores(found: InstanceScores) -> dict[str, float | None]:

@@ -42,26 +42,40 @@ class Recorded:
         return cls(recorded_legend(predictions), recorded_kind(predictions), recorded_ignore(predictions))
 
 
+@dataclass(frozen=True)
+class Understood:
+    """What the truth means, and how it is read."""
+
+    encoding: Encoding
+    legend: Legend
+    """All classes of truth and predictions."""
+    settings: DataSettings
+    """As given, completed by what `predict` recorded."""
+    sizes: Mapping[str, tuple[int, ...]]
+    """Spatial shape of each prediction, by the name of its case."""
+
+
 def understand_truth(cases: Sequence[Case], settings: DataSettings, recorded: Recorded, names: Mapping[int, str],
-                     progress: Progress) -> tuple[Encoding, Legend, DataSettings]:
-    """(what the truth means, all classes of both sides, how the truth is read), after checking that both speak of the same.
+                     progress: Progress) -> Understood:
+    """After checking that truth and predictions speak of the same.
 
     names: value → class name. Raises ManyErrors listing files that cannot be read, and LabelsError.
     """
     assumed = recorded.ignore if settings.ignore is None else None
     ignore = settings.ignore if assumed is None else assumed
     found, predicted, errors = list[Inspected](), set[int](), list[BiomaskError]()
+    sizes = dict[str, tuple[int, ...]]()
     with progress.bar("reading masks") as bar:
         for n, case in enumerate(cases):
             size: tuple[int, ...] | None = None
             try:
                 prediction = read_label_values(case.prediction)
                 predicted |= {int(v) for v in np.unique(prediction.array)}
-                size = prediction.size
+                size = sizes[case.name] = prediction.size
             except BiomaskError as error:
                 errors.append(error)
-            facts, wrong = _facts(case, size, settings, ignore)
-            found += [_inspected(case, facts, size or (1, 1))] if facts else []
+            facts, wrong = truth_facts(case, size, settings, ignore)
+            found += [inspected(case, facts, size or (1, 1))] if facts else []
             errors += wrong
             bar.update((n + 1) / len(cases))
     if errors:
@@ -69,20 +83,20 @@ def understand_truth(cases: Sequence[Case], settings: DataSettings, recorded: Re
     structures = structures_of([c.pair for c in cases])
     if structures:
         encoding = infer_encoding(found, settings, structures)
-        return encoding, encoding.legend, settings
+        return Understood(encoding, encoding.legend, settings, sizes)
     single = [i.labels[0] for i in found]
     if assumed is not None and usual_form(single) in ("values", "fractions"):
         settings = settings.model_copy(update={"ignore": assumed})
         progress.say(f"pixels of value {assumed} are not judged, as they were not trained on; --ignore VALUE names another value")
     encoding = encoding_of(single, settings, recorded.legend, recorded.kind)
     if encoding.kind == "instances":
-        _check_objects(cases, encoding, recorded, settings)
+        check_objects(cases, encoding, recorded, settings)
         encoding = _in_words_of(encoding, recorded.legend)
-        return encoding, encoding.legend, settings
-    return encoding, _shared_legend(encoding, predicted, names), settings
+        return Understood(encoding, encoding.legend, settings, sizes)
+    return Understood(encoding, shared_legend(encoding, predicted, names), settings, sizes)
 
 
-def _facts(case: Case, size: tuple[int, ...] | None, settings: DataSettings,
+def truth_facts(case: Case, size: tuple[int, ...] | None, settings: DataSettings,
            ignore: int | None) -> tuple[tuple[LabelFacts, ...], list[BiomaskError]]:
     """(the facts of the truth, one a structure; none where there is no truth, what is wrong with it)."""
     where = where_of(case.pair)
@@ -98,13 +112,13 @@ def _facts(case: Case, size: tuple[int, ...] | None, settings: DataSettings,
         return (), [error] if size is not None or not isinstance(error, LabelsError) else []
 
 
-def _inspected(case: Case, labels: tuple[LabelFacts, ...], size: tuple[int, ...]) -> Inspected:
+def inspected(case: Case, labels: tuple[LabelFacts, ...], size: tuple[int, ...]) -> Inspected:
     """Facts of labels as training has them; of the image only its size matters here."""
     image = ImageFacts(size, "zyx"[-len(size):], 1, "uint8", None, (), 0.0, 0.0, 0, 0.0, False)
     return Inspected(case.pair, image, labels, {})
 
 
-def _shared_legend(encoding: Encoding, predicted: set[int], names: Mapping[int, str]) -> Legend:
+def shared_legend(encoding: Encoding, predicted: set[int], names: Mapping[int, str]) -> Legend:
     """All values of both sides. Raises LabelsError where they have none in common."""
     true = set(encoding.legend.values)
     if len(predicted - set(names)) > MOST_CLASSES:
@@ -160,7 +174,7 @@ def _are_pieces(found: Sequence[LabelFacts]) -> bool:
         not sizes or float(np.median(sizes)) > SMALLEST_OBJECT)
 
 
-def _check_objects(cases: Sequence[Case], encoding: Encoding, recorded: Recorded, settings: DataSettings) -> None:
+def check_objects(cases: Sequence[Case], encoding: Encoding, recorded: Recorded, settings: DataSettings) -> None:
     """Raise LabelsError where objects are asked for and the predictions are none."""
     told = "--labels instances" if settings.kind == "instances" else "the truth looks like instances"
     if any(c.objects is None for c in cases):
@@ -215,10 +229,3 @@ def class_ids(labels: Labels, encoding: Encoding) -> npt.NDArray[Any]:
     ids, flat = np.unique(labels.array, return_inverse=True)
     table = np.array([labels.classes.get(int(i), 0) if i else 0 for i in ids], np.uint8)
     return np.asarray(table[flat.reshape(labels.array.shape)])
-
-
-def true_ids(case: Case, encoding: Encoding, size: tuple[int, ...],
-             settings: DataSettings) -> tuple[npt.NDArray[Any], npt.NDArray[np.bool_] | None]:
-    """(values of the true classes (*S), ignore (*S) or None) at the size of the prediction, as in `true_labels`."""
-    labels = true_labels(case, encoding, size, settings)
-    return encoding.legend.values_of(class_ids(labels, encoding)), labels.ignore

@@ -31,6 +31,16 @@ def recorded_ignore(predictions: str | Path) -> int | None:
     return next((c["ignore"] for c in _records(predictions) if type(c.get("ignore")) is int), None)
 
 
+def recorded_channels(predictions: str | Path) -> tuple[tuple[int | None, str], ...]:
+    """(value in masks, or None for a map of no class, name) of each channel of the probabilities; empty where not recorded."""
+    for content in _records(predictions):
+        channels = content.get("probability_channels")
+        if isinstance(channels, list) and all(isinstance(c, dict) and isinstance(c.get("name"), str)
+                                              and isinstance(c.get("value"), int | None) for c in channels):
+            return tuple((c["value"], c["name"]) for c in channels)
+    return ()
+
+
 def recorded_selection(predictions: str | Path) -> str:
     """The flags by which every plane or time point was predicted on its own, as they are typed; empty where none was."""
     chosen: dict[str, Any] = next((c["selection"] for c in _records(predictions) if isinstance(c.get("selection"), dict)), {})

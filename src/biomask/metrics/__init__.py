@@ -1,5 +1,6 @@
 """Metrics: small numpy functions on arrays of class ids or ids of objects; no files, no networks."""
 
+from biomask.metrics.agreement import Agreement, agreement
 from biomask.metrics.average_precision import (
     THRESHOLDS,
     InstanceScores,
@@ -8,6 +9,8 @@ from biomask.metrics.average_precision import (
     pooled,
     precision_at,
 )
+from biomask.metrics.boundary import SurfaceDistances, surface, surface_distances
+from biomask.metrics.calibration import Reliability, class_reliability, structure_reliability
 from biomask.metrics.ctc import seg, seg_of_objects
 from biomask.metrics.matching import Matching, Overlaps, count_overlaps, match_instances, match_overlaps
 from biomask.metrics.overlap import Overlap, confusion_matrix, mean, overlap
@@ -20,7 +23,36 @@ from biomask.metrics.rand import (
     rand_after_thinning,
 )
 
-__all__ = ["THRESHOLDS", "InstanceScores", "Matching", "Overlap", "Overlaps", "RandScore", "average_precision",
-           "confusion_matrix", "count_overlaps", "information_after_thinning", "instance_scores", "isbi_information_f",
-           "isbi_rand", "isbi_rand_f", "match_instances", "match_overlaps", "mean", "overlap", "pooled", "precision_at",
-           "rand_after_thinning", "seg", "seg_of_objects"]
+__all__ = [
+    "THRESHOLDS",
+    "Agreement",
+    "InstanceScores",
+    "Matching",
+    "Overlap",
+    "Overlaps",
+    "RandScore",
+    "Reliability",
+    "SurfaceDistances",
+    "agreement",
+    "average_precision",
+    "class_reliability",
+    "confusion_matrix",
+    "count_overlaps",
+    "information_after_thinning",
+    "instance_scores",
+    "isbi_information_f",
+    "isbi_rand",
+    "isbi_rand_f",
+    "match_instances",
+    "match_overlaps",
+    "mean",
+    "overlap",
+    "pooled",
+    "precision_at",
+    "rand_after_thinning",
+    "seg",
+    "seg_of_objects",
+    "structure_reliability",
+    "surface",
+    "surface_distances",
+]

@@ -1,4 +1,4 @@
-"""Dice, IoU and pixel error from one confusion matrix (spec 7.1)."""
+"""Dice, IoU, precision, recall, specificity and pixel error from one confusion matrix (spec 7.1)."""
 
 from __future__ import annotations
 
@@ -17,12 +17,18 @@ STRIP = 2**20
 
 @dataclass(frozen=True)
 class Overlap:
-    """Scores of every class, and the pixel error of all. None = undefined: the class is in neither mask."""
+    """Scores of every class, and the pixel error of all. None = undefined: 0 / 0. A: the truth, B: the prediction."""
 
     dice: tuple[float | None, ...]
-    """2 |A∩B| / (|A| + |B|), one a class."""
+    """2 |A∩B| / (|A| + |B|), one a class; None where the class is in neither."""
     iou: tuple[float | None, ...]
-    """|A∩B| / |A∪B|, one a class."""
+    """|A∩B| / |A∪B|, one a class; None where the class is in neither."""
+    precision: tuple[float | None, ...]
+    """|A∩B| / |B|, one a class; None where nothing is predicted as it."""
+    recall: tuple[float | None, ...]
+    """|A∩B| / |A|, also called sensitivity, one a class; None where the truth has none of it."""
+    specificity: tuple[float | None, ...]
+    """Known pixels outside both over those outside A, one a class; None where the truth is nothing else."""
     pixel_error: float | None
     """Share of known pixels whose class differs; None when no pixel is known."""
 
@@ -54,19 +60,27 @@ def confusion_matrix(truth: npt.NDArray[Any], prediction: npt.NDArray[Any], clas
 
 
 def overlap(confusion: npt.NDArray[Any]) -> Overlap:
-    """Dice, IoU and pixel error from a confusion matrix, of one image or summed over several (pooled).
+    """All scores from a confusion matrix, of one image or summed over several (pooled).
 
-    >>> overlap(np.array([[1, 1], [0, 2]]))
-    Overlap(dice=(0.6666666666666666, 0.8), iou=(0.5, 0.6666666666666666), pixel_error=0.25)
+    >>> found = overlap(np.array([[1, 1], [0, 2]]))
+    >>> found.dice, found.iou, found.pixel_error
+    ((0.6666666666666666, 0.8), (0.5, 0.6666666666666666), 0.25)
+    >>> found.precision, found.recall, found.specificity
+    ((1.0, 0.6666666666666666), (0.5, 1.0), (1.0, 0.5))
     """
-    both = np.diag(confusion)
-    total = confusion.sum(axis=0) + confusion.sum(axis=1)
-    known = int(confusion.sum())
+    both, predicted, true, known = np.diag(confusion), confusion.sum(axis=0), confusion.sum(axis=1), confusion.sum()
     return Overlap(
-        dice=tuple(float(2 * b / t) if t else None for b, t in zip(both, total, strict=True)),
-        iou=tuple(float(b / (t - b)) if t else None for b, t in zip(both, total, strict=True)),
+        dice=_shares(2 * both, true + predicted),
+        iou=_shares(both, true + predicted - both),
+        precision=_shares(both, predicted),
+        recall=_shares(both, true),
+        specificity=_shares(known - true - predicted + both, known - true),
         pixel_error=float(1 - both.sum() / known) if known else None,
     )
+
+
+def _shares(parts: npt.NDArray[Any], wholes: npt.NDArray[Any]) -> tuple[float | None, ...]:
+    return tuple(float(part / whole) if whole else None for part, whole in zip(parts, wholes, strict=True))
 
 
 def mean(values: Iterable[float | None]) -> float | None:

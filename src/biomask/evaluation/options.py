@@ -1,0 +1,26 @@
+"""What is computed beside the scores of the predictions."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from biomask.errors import UsageError
+
+
+@dataclass(frozen=True)
+class EvaluateOptions:
+    """The flags of `biomask evaluate` that do not say how the truth is read."""
+
+    seed: int = 0
+    """Of the bootstrap and of the sign-flip test."""
+    tolerance: float | None = None
+    """Of NSD, in µm, or in pixels where the spacing is unknown; None = two of the finest pixels."""
+    against: str | Path | None = None
+    """Other predictions of the same images, which these are compared with."""
+    annotator: str | Path | None = None
+    """A second annotator's labels of the same images. Pixels that they leave unknown are not judged for the annotator."""
+
+    def __post_init__(self) -> None:
+        if self.tolerance is not None and not 0 < self.tolerance < float("inf"):
+            raise UsageError(f"--tolerance {self.tolerance:g} must be above 0", fix="e.g. --tolerance 2")
