@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import re
+import reprlib
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -29,6 +30,8 @@ Micrometres = Annotated[float, Field(gt=0)]
 Weight = Annotated[float, Field(ge=0)]
 Chance = Annotated[float, Field(ge=0, le=1)]
 
+_BEGIN_WITH = "biomask recipes show default prints one to begin with"
+
 
 def _label_value(value: int | str) -> int | str:
     """Digits as a number, a colour in small letters. Raises ValueError for anything else."""
@@ -49,6 +52,14 @@ Channel = Annotated[str, BeforeValidator(lambda v: str(v) if isinstance(v, int) 
 
 class _Settings(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", validate_default=True, allow_inf_nan=False)
+
+    @field_validator("*", mode="before")
+    @classmethod
+    def _within_64_bits(cls, value: Any) -> Any:
+        """Python's integers have no end; nothing that is computed with them here goes on."""
+        if isinstance(value, int) and abs(value) >= 2**63:
+            raise ValueError("has more than 64 bits")
+        return value
 
 
 class NetworkSettings(_Settings):
@@ -79,7 +90,7 @@ class DataSettings(_Settings):
     groups: str | None = Field(None, description="what is never split: folder, column:NAME, a pattern such as (.*)_\\d+, none, "
                                                  "or null = as a split.csv says, else images found to belong together")
     spacing: dict[str, Micrometres] | None = Field(None, description="µm per pixel to resample to; null = as it is")
-    validation_share: float = Field(0.15, ge=0, lt=1, description="share of the images held out to choose the best")
+    validation_share: float = Field(0.1, ge=0, lt=1, description="share of the images held out to choose the best")
 
     @field_validator("axes")
     @classmethod
@@ -169,8 +180,8 @@ class TrainingSettings(_Settings):
     schedule: Literal["cosine", "constant"] = Field("cosine", description="cosine reaches 0 when the budget ends")
     warmup: float = Field(0.03, ge=0, lt=1, description="share of the budget over which the rate rises")
     clip: float | None = Field(1.0, gt=0, description="largest norm of the gradient; null = any")
-    average: float | None = Field(None, gt=0, lt=1, description="decay of a running average of the weights, kept where it scores "
-                                                                "better than the weights; null = none")
+    average: float | None = Field(None, gt=0, le=1, description="share of the steps so far that a running average of the weights "
+                                                                "looks back on, kept where it scores better; null = none")
     precision: Literal["auto", "float32", "bfloat16"] = Field(
         "auto", description="auto = bfloat16 where the device is faster with it; weights stay float32")
     validations: int = Field(10, ge=1, description="how often the held-out images are scored")
@@ -211,26 +222,29 @@ class Recipe(_Settings):
         """The recipe as YAML, in the order of the fields."""
         import yaml
 
-        return str(yaml.safe_dump(self.model_dump(mode="json"), sort_keys=False, allow_unicode=True, width=110))
+        class Dumper(yaml.SafeDumper):
+            def ignore_aliases(self, data: Any) -> bool:
+                return True  # they are not read either
+
+        return str(yaml.dump(self.model_dump(mode="json"), Dumper=Dumper, sort_keys=False, allow_unicode=True, width=110))
 
     @classmethod
     def from_yaml(cls, path: str | Path) -> Recipe:
         """Read what `to_yaml` wrote. Raises InputError with the place of each mistake."""
-        import yaml
-
         path = Path(path)
         if not path.is_file():
-            raise MissingPathError("no such recipe file", where=path)
+            raise MissingPathError("no such recipe file", where=path, fix="biomask recipes lists those that come with biomask")
         try:
-            content = yaml.safe_load(path.read_text(encoding="utf-8"))
-        except (yaml.YAMLError, UnicodeDecodeError) as error:
-            raise InputError(f"is not YAML ({error})", where=path) from error
+            content = _load_yaml(path.read_text(encoding="utf-8"))
+        except ValueError as error:
+            raise InputError(f"is not YAML ({error})", where=path, fix=_BEGIN_WITH) from error
         if not isinstance(content, dict):
-            raise InputError("holds no recipe: expected 'name:', 'network:', …", where=path)
+            raise InputError("holds no recipe: expected 'name:', 'network:', …", where=path,
+                             fix=_BEGIN_WITH)
         try:
             return cls.model_validate({"name": path.stem} | content)
         except ValidationError as error:
-            raise InputError(explain(error), where=path) from error
+            raise InputError(explain(error), where=path, fix=_BEGIN_WITH) from error
 
     def with_settings(self, settings: Sequence[str]) -> Recipe:
         """A copy with `section.key=value` settings applied, values in YAML.
@@ -244,7 +258,7 @@ class Recipe(_Settings):
         for setting in settings:
             key, equals, text = setting.partition("=")
             if not equals:
-                raise UsageError(f"--set {setting!r} is not of the form section.key=value", fix="--set training.lr=1e-4")
+                raise UsageError(f"--set {_short(setting)} is not of the form section.key=value", fix="--set training.lr=1e-4")
             _assign(content, key.strip().split("."), _value(text), setting)
         try:
             return type(self).model_validate(content)
@@ -252,17 +266,39 @@ class Recipe(_Settings):
             raise UsageError(f"--set: {explain(error)}") from error
 
 
+def _short(text: str) -> str:
+    """In quotes, of a long one the beginning."""
+    return repr(text if len(text) < 100 else f"{text[:90]} …")
+
+
 def _value(text: str) -> Any:
     """A YAML scalar or list; YAML 1.1 reads 1e-4 as text, so numbers are tried first."""
-    import yaml
-
     try:
         return float(text) if not text.strip().lstrip("+-").isdigit() else int(text)
     except ValueError:
         try:
-            return yaml.safe_load(text)
-        except yaml.YAMLError as error:
-            raise UsageError(f"--set value {text!r} is not YAML ({error})") from error
+            return _load_yaml(text)
+        except ValueError as error:
+            raise UsageError(f"--set value {_short(text)} is not YAML ({error})",
+                             fix="e.g. --set training.patch=[256,256]") from error
+
+
+def _load_yaml(text: str) -> Any:
+    """Plain YAML. Raises ValueError for anything else, also for aliases: a few lines of them can stand for any amount of memory."""
+    import yaml
+
+    class Loader(yaml.SafeLoader):
+        def compose_node(self, parent: Any, index: Any) -> Any:
+            if self.check_event(yaml.AliasEvent):
+                raise yaml.YAMLError("aliases (*name) are not taken")
+            return super().compose_node(parent, index)
+
+    try:
+        return yaml.load(text, Loader)
+    except yaml.YAMLError as error:
+        raise ValueError(str(error)) from error
+    except RecursionError as error:
+        raise ValueError("nested too deeply") from error
 
 
 def _assign(content: dict[str, Any], path: list[str], value: Any, setting: str) -> None:
@@ -270,11 +306,11 @@ def _assign(content: dict[str, Any], path: list[str], value: Any, setting: str) 
     node, walked = content, list[str]()
     for key in path[:-1]:
         if not isinstance(node.get(key), dict):
-            raise UsageError(f"--set {setting!r}: no section {'.'.join([*walked, key])!r}", fix=_nearest(key, node))
+            raise UsageError(f"--set {_short(setting)}: no section {'.'.join([*walked, key])!r}", fix=_nearest(key, node))
         node = node[key]
         walked.append(key)
     if path[-1] not in node and walked != ["network", "options"]:
-        raise UsageError(f"--set {setting!r}: no setting {'.'.join(path)!r}", fix=_nearest(path[-1], node))
+        raise UsageError(f"--set {_short(setting)}: no setting {'.'.join(path)!r}", fix=_nearest(path[-1], node))
     node[path[-1]] = value
 
 
@@ -284,9 +320,9 @@ def _nearest(key: str, known: dict[str, Any]) -> str:
 
 
 def explain(error: ValidationError) -> str:
-    """pydantic's findings in one line: place, message, value met."""
+    """pydantic's findings in one line: place, message, value met, of long ones the beginning."""
     return "; ".join(
         f"{'.'.join(str(p) for p in e['loc']) or 'recipe'}: {e['msg'].removeprefix('Value error, ')}"
-        + (f" (got {e['input']!r})" if e["loc"] and e["type"] != "missing" else "")
+        + (f" (got {reprlib.repr(e['input'])})" if e["loc"] and e["type"] != "missing" else "")
         for e in error.errors()
     )

@@ -45,7 +45,7 @@ def test_finds_what_the_start_misses_and_repeats_itself() -> None:
     assert tuned.score > 0.85
     assert 0.3 <= tuned.thresholds.foreground <= 0.4
     assert tuned.tried[0].thresholds == Thresholds()
-    assert tuned.score == max(t.score for t in tuned.tried) > tuned.tried[0].score + 0.5
+    assert max(t.score for t in tuned.tried) - 0.05 < tuned.score > tuned.tried[0].score + 0.5
     assert len({t.thresholds for t in tuned.tried}) == len(tuned.tried)
     again = tune_thresholds(maps, mean_iou, Thresholds())
     assert again == tuned
@@ -56,11 +56,11 @@ def test_finds_what_the_start_misses_and_repeats_itself() -> None:
 
 
 def test_nothing_better_leaves_the_start() -> None:
-    start = Thresholds(foreground=0.41, seed=0.37, seed_size=2, min_size=3, sigma=0.7, hole=0.05)
+    start = Thresholds(foreground=0.41, valley=0.37, min_size=3, sigma=0.7, hole=0.05)
     tuned = tune_thresholds([constant(0.9, 0.9)], lambda *_: 0.5, start)
     assert tuned.thresholds == start
     assert tuned.score == 0.5
-    for name in ("foreground", "seed", "seed_size", "min_size", "sigma", "hole"):
+    for name in ("foreground", "valley", "min_size", "sigma", "hole"):
         assert len({getattr(t.thresholds, name) for t in tuned.tried}) > 2, name
 
 
@@ -72,8 +72,8 @@ def test_nothing_better_leaves_the_start() -> None:
 def test_goes_to_the_middle_of_the_nearest_plateau(scores: list[float], start: int, expected: int) -> None:
     values = [0.1, 0.3, 0.5, 0.7, 0.9]
     search = _Search([], lambda *_: None, None, None)
-    search.scores = {Thresholds(seed=v): s for v, s in zip(values, scores)}
-    assert _best_of(search, Thresholds(seed=values[start]), "seed", values).seed == values[expected]
+    search.scores = {Thresholds(valley=v): s for v, s in zip(values, scores)}
+    assert _best_of(search, Thresholds(valley=values[start]), "valley", values).valley == values[expected]
 
 
 def test_finer_than_the_grid() -> None:
@@ -94,8 +94,8 @@ def test_images_without_a_score_do_not_count() -> None:
         return 0.75 if found.any() else None
 
     assert tune_thresholds(maps, score, Thresholds()).score == 0.75
-    nothing = tune_thresholds(maps, lambda *_: None, Thresholds(seed=0.3))
-    assert nothing.thresholds == Thresholds(seed=0.3)
+    nothing = tune_thresholds(maps, lambda *_: None, Thresholds(valley=0.3))
+    assert nothing.thresholds == Thresholds(valley=0.3)
     assert np.isnan(nothing.score)
     assert len(nothing.tried) == 1
     assert np.isnan(tune_thresholds([], score, Thresholds()).score)
@@ -136,7 +136,8 @@ def test_paper_variant() -> None:
     truth = np.ones((9, 22), int)
     truth[:, 11:] = 2
     tuned = tune_thresholds([(np.stack([1 - p, p]), truth, None)], mean_iou, Thresholds(), target="borders")
-    assert tuned.thresholds.foreground < 0.44 <= tuned.thresholds.seed
+    assert tuned.thresholds.foreground < 0.44
+    assert tuned.thresholds.valley <= 0.46
     assert tuned.score == 1.0
 
 
@@ -145,3 +146,16 @@ def test_truth_of_another_size_is_refused() -> None:
     with pytest.raises(SizeError, match="truth"):
         tune_thresholds([(maps, np.ones((2, 3), int), None)], lambda *_: 1.0, Thresholds())
     assert ObjectMaps(maps[0], maps[1]).foreground.shape == (2, 2)
+
+
+def test_what_a_few_images_gain_by_luck_moves_nothing() -> None:
+    """Four images of which one is far better with another threshold and three slightly worse: its mean is higher, its error too."""
+    search = _Search([], lambda *_: None, None, None)
+    start, other = Thresholds(valley=0.2), Thresholds(valley=0.4)
+    for option, each in ((start, [0.5, 0.5, 0.5, 0.5]), (other, [0.9, 0.45, 0.46, 0.47])):
+        search.images[option], search.scores[option] = np.array(each), float(np.mean(each))
+    assert search.scores[other] > search.scores[start]
+    assert _best_of(search, start, "valley", [0.2, 0.4]) == start
+    search.images[other] = np.array([0.6, 0.55, 0.56, 0.57])
+    search.scores[other] = float(search.images[other].mean())
+    assert _best_of(search, start, "valley", [0.2, 0.4]) == other

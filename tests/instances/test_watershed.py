@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -31,8 +32,8 @@ def probabilities(draw: Any) -> np.ndarray:
 
 
 def thresholds(**fixed: Any) -> st.SearchStrategy[Thresholds]:
-    free: dict[str, Any] = {"foreground": st.sampled_from([0.1, 0.5]), "seed": st.sampled_from([0.1, 0.3, 0.7]),
-                            "seed_size": st.integers(1, 3), "min_size": st.integers(1, 8),
+    free: dict[str, Any] = {"foreground": st.sampled_from([0.1, 0.5]), "valley": st.sampled_from([0.0, 0.1, 0.3, 0.7]),
+                            "min_size": st.integers(1, 8),
                             "sigma": st.sampled_from([0.0, 1.0]), "hole": st.sampled_from([0.0, 0.2, 1.0])}
     return st.builds(Thresholds, **{**free, **{k: st.just(v) for k, v in fixed.items()}})
 
@@ -42,23 +43,39 @@ def same_partition(a: np.ndarray, b: np.ndarray) -> bool:
     return all(len(np.unique(side)) == pairs.shape[1] for side in pairs) and bool(((pairs[0] == 0) == (pairs[1] == 0)).all())
 
 
+def middles(interior: np.ndarray, inside: np.ndarray, valley: float) -> np.ndarray:
+    """Ids of the maxima whose surroundings down to `valley` below them hold nothing higher, by trying each pixel."""
+    out = np.zeros(interior.shape, int)
+    for n, pixel in enumerate(zip(*np.nonzero(inside))):
+        height = interior[pixel]
+        around = np.zeros_like(inside)
+        around[pixel] = True
+        if valley:
+            near, _ = ndimage.label(inside & (interior > height - valley))
+            around = near == near[pixel]
+        else:
+            around = ndimage.binary_dilation(around) & inside
+        if interior[around].max() <= height:
+            out[pixel] = n + 1
+    return out
+
+
 @settings(max_examples=150, deadline=None)
-@given(probabilities(), thresholds(min_size=1, seed_size=1, sigma=0.0, hole=0.0), st.integers(0, 2**32))
-def test_is_the_watershed_of_scikit_image(maps: np.ndarray, t: Thresholds, seed: int) -> None:
+@given(probabilities(), thresholds(min_size=1, sigma=0.0, hole=0.0), st.integers(0, 2**32))
+def test_an_object_for_each_maximum_with_its_dynamics(maps: np.ndarray, t: Thresholds, seed: int) -> None:
     # No two pixels are alike: at equal heights it goes by the order in its heap, which pixels elsewhere change.
     maps[3] += np.random.default_rng(seed).permutation(maps[0].size).reshape(maps[0].shape) / np.float32(5000)
     inside, interior = 1 - maps[0] > t.foreground, maps[2] - maps[3]
-    if inside.size == 0:
-        assert label_instances(maps, t).shape == inside.shape
-        return
-    parts = label(inside, connectivity=1)
-    seeds = label(inside & (interior > t.seed), connectivity=1)
-    weak = inside & ~np.isin(parts, np.unique(parts[seeds > 0]))
-    seeds[weak] = parts[weak] + seeds.max()
-    expected = watershed(-interior, seeds, mask=inside) if inside.any() else np.zeros_like(seeds)
     found = label_instances(maps, t)
     assert found.dtype == np.int32
-    assert same_partition(found, expected)
+    np.testing.assert_array_equal(found > 0, inside)
+    seeds = middles(interior, inside, t.valley)
+    assert sorted(found[seeds > 0].tolist()) == list(range(1, found.max(initial=0) + 1))
+    if inside.any():
+        basins = label_instances(maps, replace(t, valley=0))
+        assert same_partition(basins, watershed(-interior, middles(interior, inside, 0), mask=inside))
+        pairs = np.unique(np.stack([basins.reshape(-1), found.reshape(-1)]), axis=1)
+        assert len(np.unique(pairs[0])) == pairs.shape[1], "a basin was cut"
 
 
 @settings(max_examples=150, deadline=None)
@@ -117,17 +134,17 @@ def test_touching_objects_come_apart(shape: tuple[int, ...], centres: list[tuple
         assert (own & (truth == i)).sum() / (own | (truth == i)).sum() > 0.97
 
 
-def test_paper_variant_grows_back_over_the_border() -> None:
+def test_paper_variant_needs_a_valley_to_grow_over_the_border() -> None:
     p = np.full((9, 21), 0.9, np.float32)
     p[:, 10] = 0.4
     maps = np.stack([1 - p, p])
-    apart = label_instances(maps, Thresholds(foreground=0.5, seed=0.5), target="borders")
+    apart = label_instances(maps, Thresholds(foreground=0.5), target="borders")
     assert apart.max() == 2
     assert (apart[:, 10] == 0).all()
-    grown = label_instances(maps, Thresholds(foreground=0.3, seed=0.5), target="borders")
+    grown = label_instances(maps, Thresholds(foreground=0.3, valley=0.5), target="borders")
     assert grown.max() == 2
     assert (grown > 0).all()
-    assert label_instances(maps, Thresholds(foreground=0.3, seed=0.3), target="borders").max() == 1
+    assert label_instances(maps, Thresholds(foreground=0.3, valley=0.51), target="borders").max() == 1
 
 
 def flat(foreground: np.ndarray, interior: np.ndarray) -> np.ndarray:
@@ -151,11 +168,11 @@ def test_pieces_too_small_join_their_neighbour_or_each_other() -> None:
     assert label_instances(flat(foreground, interior), Thresholds(min_size=13)).tolist() == [[0] * 12]
 
 
-def test_specks_of_the_interior_are_no_seeds() -> None:
-    interior = np.full((1, 12), 0.1)
-    interior[0, [1, 2, 3, 9]] = 0.9
-    assert label_instances(flat(np.ones((1, 12)), interior), Thresholds()).max() == 2
-    assert label_instances(flat(np.ones((1, 12)), interior), Thresholds(seed_size=2)).max() == 1
+def test_ripples_are_no_middles_at_any_height() -> None:
+    for height in (0.0, 0.3, 0.6):
+        interior = height + np.array([[0.0, 0.2, 0.15, 0.3, 0.05, 0.1, 0.0]])
+        maps = flat(np.ones((1, 7)), interior)
+        assert [int(label_instances(maps, Thresholds(valley=v)).max()) for v in (0.01, 0.049, 0.051, 0.06)] == [3, 3, 1, 1]
 
 
 def test_smoothing_is_round_in_micrometres() -> None:
@@ -231,14 +248,14 @@ def test_min_size_keeps_99_of_100(areas: list[int]) -> None:
 
 
 def test_thresholds_come_back_from_numbers() -> None:
-    t = Thresholds(0.4, -0.2, 3, 25, 1.5, 0.3)
+    t = Thresholds(0.4, 0.25, 25, 1.5, 0.3)
     assert Thresholds.from_dict(t.to_dict()) == t
     assert all(type(v) is float for v in t.to_dict().values())
-    assert Thresholds.from_dict({"seed": 0.25}) == Thresholds(seed=0.25)
+    assert Thresholds.from_dict({"valley": 0.25}) == Thresholds(valley=0.25)
     with pytest.raises(LabelsError, match="tresh"):
         Thresholds.from_dict({"tresh": 1})
     for bad in ({"foreground": 1.5}, {"min_size": 0}, {"sigma": float("nan")}, {"min_size": float("nan")},
-                {"seed_size": float("inf")}):
+                {"min_size": float("inf")}, {"valley": 2.5}):
         with pytest.raises(LabelsError, match=next(iter(bad))):
             Thresholds.from_dict(bad)
 

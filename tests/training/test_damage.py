@@ -98,3 +98,29 @@ def test_an_image_that_breaks_is_named_and_the_run_goes_on_once_it_is_mended(obj
     assert train(objects, tmp_path / "m").step == 12
     train(objects, tmp_path / "straight")
     assert (tmp_path / "m" / "model.safetensors").read_bytes() == (tmp_path / "straight" / "model.safetensors").read_bytes()
+
+
+@pytest.mark.parametrize(("breaks", "stops"), [("step5", 8), ("step12", 12)], ids=["before a validation", "before the last trials"])
+def test_a_held_out_image_that_breaks_is_named_and_the_run_goes_on_once_it_is_mended(objects, tmp_path, train, monkeypatch,
+                                                                                     breaks, stops):
+    monkeypatch.setattr(dataset_module, "_cache_bytes", lambda: 1)
+    held_out = sorted((objects / "images").iterdir())[-2:]  # numbered images give up a block at the end
+    good = {p: p.read_bytes() for p in held_out}
+    tried = ("data.validation_share=0.34", "prediction.augment=null")  # so that they are needed after the last step too
+    with pytest.raises(InputError, match=f"training stopped at step {stops}") as caught:
+        train(objects, tmp_path / "m", *tried, progress=At(**{breaks: lambda: [p.write_bytes(b"nothing") for p in held_out]}))
+    assert any(p.name in str(caught.value) for p in held_out)
+    assert "run the same command again" in (caught.value.fix or "")
+    load_model(tmp_path / "m")
+    for path, content in good.items():
+        path.write_bytes(content)
+    assert train(objects, tmp_path / "m", *tried).step == 12
+    train(objects, tmp_path / "straight", *tried)
+    assert (tmp_path / "m" / "model.safetensors").read_bytes() == (tmp_path / "straight" / "model.safetensors").read_bytes()
+
+
+def test_an_image_that_breaks_after_training_costs_only_the_report(objects, tmp_path, train):
+    damage = At(step12=lambda: [p.write_bytes(b"nothing") for p in (objects / "images").iterdir()])
+    assert train(objects, tmp_path / "m", progress=damage).step == 12
+    assert any("report" in w and ".png" in w for w in damage.warned)
+    load_model(tmp_path / "m")

@@ -83,11 +83,11 @@ class TestCopies:
     def test_of_objects_each_is_judged_by_its_own_thresholds(self):
         labels, noisy = disc_maps(0.4, 0)
         _, clean = disc_maps(0.0, 0)
-        clean[2] *= 0.4  # the mean over copies is lower, so that the default threshold would find nothing to begin with
+        clean[2] *= 0.4  # the mean over copies is lower, and so are its valleys
         found = judge("instances", [labels], [noisy], [clean])
-        mode, thresholds, scores = choose_together(nn.Identity(), found, None, self.copies, Thresholds(seed=0.6), seconds=None)
+        mode, thresholds, scores = choose_together(nn.Identity(), found, None, self.copies, Thresholds(valley=0.9), seconds=None)
         assert mode == "symmetries"
-        assert thresholds.seed < 0.4
+        assert thresholds.valley < 0.4
         assert scores["symmetries"] == 1.0 == scores["thresholds tuned"]
         assert (scores["objects"], scores["merges"], scores["splits"]) == (2, 0, 0)
 

@@ -47,8 +47,9 @@ def make_targets(labels: Tensor, ignore: Tensor | None, task: Task, settings: In
         return Targets(None, labels.float(), ignore=ignore)
     if task.kind == "classes":
         return Targets(labels[:, 0].long(), ignore=ignore)
-    ids, classes = renumber(labels[:, 0]), labels[:, 1].long()
+    ids, classes = labels[:, 0], labels[:, 1].long()
     if task.target == "borders":
+        ids = renumber(ids)
         weight = weight_map(ids, w0=settings.w0, sigma=settings.sigma, spacing=spacing)
         return Targets(torch.where(separate(ids) > 0, classes, 0), weight=weight, ignore=ignore)
     return Targets(classes, distance=normalized_distance(ids, spacing=spacing),

@@ -1,4 +1,4 @@
-"""From the probabilities of a network to objects: seeds in the middles, flooded to the edge of the foreground."""
+"""From the probabilities of a network to objects: middles with a valley between them, grown to the edge of the foreground."""
 
 from __future__ import annotations
 
@@ -10,13 +10,14 @@ import numpy as np
 import numpy.typing as npt
 
 from biomask.errors import LabelsError, SizeError
+from biomask.instances.basins import Basins, find_basins
 from biomask.instances.filter import fill_holes, in_scan_order
 
 InstanceTarget = Literal["distance", "borders"]
 
 #: Ranges that thresholds must lie in.
 RANGES: Mapping[str, tuple[float, float]] = {
-    "foreground": (0, 1), "seed": (-1, 1), "seed_size": (1, 2**53), "min_size": (1, 2**53), "sigma": (0, 10), "hole": (0, 1),
+    "foreground": (0, 1), "valley": (0, 2), "min_size": (1, 2**53), "sigma": (0, 10), "hole": (0, 1),
 }
 
 
@@ -26,11 +27,9 @@ class Thresholds:
 
     foreground: float = 0.5
     """Pixels are of some object where 1 - p(background) is above this."""
-    seed: float = 0.5
-    """Pixels are the middle of an object where the interior is above this. The interior is distance - border, -1..1;
-    with the target "borders" it is 1 - p(background)."""
-    seed_size: int = 1
-    """Middles of fewer pixels are none."""
+    valley: float = 0.2
+    """Two middles are of different objects where the interior between them falls by at least this much. The interior is
+    distance - border, -1..1; with the target "borders" it is 1 - p(background)."""
     min_size: int = 1
     """Objects of fewer pixels are none."""
     sigma: float = 0.0
@@ -74,10 +73,10 @@ def label_instances(probabilities: npt.NDArray[Any], thresholds: Thresholds, *, 
     probabilities: float (K + 2, *S), softmax of background and K - 1 classes, then distance and border; with
     target="borders" the K alone. spacing: micrometres a pixel along z, y, x, so that smoothing is round there too.
 
-    Seeds are the components (connected by sides, in 3D faces) of the interior above `seed` inside the foreground; a watershed
-    of the interior, from its heights down, gives every pixel of the foreground to a seed. An object of fewer than
-    `min_size` pixels gives them to those that touch it. A part of the foreground that is left without an object becomes
-    one if it is large enough, so that none is lost for a weak middle. Objects are in one piece.
+    Each maximum of the interior with a valley of at least `valley` towards higher ones is an object, however low it is; a
+    watershed gives it the pixels of the foreground around it (`biomask.instances.basins`). An object of fewer than `min_size`
+    pixels gives them to those that touch it; where none does, it is dropped, but small ones side by side that together are
+    large enough become one. Objects are in one piece.
     Raises SizeError for other shapes, LabelsError for values that are not finite.
     """
     maps = object_maps(probabilities, target)
@@ -112,69 +111,35 @@ def smoothed(interior: npt.NDArray[np.float32], sigma: float,
 def label_maps(foreground: npt.NDArray[np.float32], interior: npt.NDArray[np.float32],
                thresholds: Thresholds) -> npt.NDArray[np.int32]:
     """Objects of the two maps (*S), the interior smoothed already; see `label_instances`."""
-    from scipy import ndimage
+    return merge_basins(find_basins(interior, foreground > thresholds.foreground), interior, thresholds)
 
-    inside = foreground > thresholds.foreground
-    if not inside.any():
-        return np.zeros(inside.shape, np.int32)
-    parts, count = ndimage.label(inside)
-    seeds = _seeds(inside & (interior > thresholds.seed), thresholds.seed_size)
-    ids = _flood(parts, count, interior, seeds)
-    ids = _settle(parts, count, interior, ids, thresholds.min_size)
+
+def merge_basins(basins: Basins, interior: npt.NDArray[np.float32], thresholds: Thresholds) -> npt.NDArray[np.int32]:
+    """Objects of what `find_basins` gave for the interior and the threshold of the foreground."""
+    if not basins.ids.any():
+        return np.zeros(basins.ids.shape, np.int32)
+    ids = _settle(basins.objects(thresholds.valley), interior, thresholds.min_size)
     return in_scan_order(fill_holes(ids, thresholds.hole))
 
 
-def _seeds(high: npt.NDArray[np.bool_], least: int) -> npt.NDArray[np.int32]:
-    """Ids 1..n of the components of at least so many pixels."""
-    from scipy import ndimage
-
-    seeds, count = ndimage.label(high)
-    if least > 1 and count:
-        kept = np.bincount(seeds.reshape(-1)) >= least
-        kept[0] = False
-        seeds = np.where(kept, np.cumsum(kept), 0).astype(np.int32)[seeds]
-    return np.asarray(seeds, np.int32)
-
-
-def _flood(parts: npt.NDArray[np.int32], count: int, interior: npt.NDArray[np.float32],
-           seeds: npt.NDArray[np.int32]) -> npt.NDArray[np.int32]:
-    """Every pixel of the parts of the foreground that have seeds belongs to one of them; 0 in the others."""
-    from skimage.segmentation import watershed
-
-    at = np.flatnonzero(seeds)
-    of_seed = np.zeros(int(seeds.max()) + 1, np.int32)
-    of_seed[seeds.reshape(-1)[at]] = parts.reshape(-1)[at]
-    several = np.bincount(of_seed[1:], minlength=count + 1) > 1
-    only = np.zeros(count + 1, np.int32)
-    only[of_seed[1:]] = np.arange(1, len(of_seed))
-    only[several] = 0
-    ids = only[parts]  # a part with one seed needs no flood
-    if several.any():
-        contested = several[parts]
-        flooded = watershed(-interior, markers=np.where(contested, seeds, 0), mask=contested)
-        np.copyto(ids, flooded, where=contested)
-    return ids
-
-
-def _settle(parts: npt.NDArray[np.int32], count: int, interior: npt.NDArray[np.float32], ids: npt.NDArray[np.int32],
-            min_size: int) -> npt.NDArray[np.int32]:
-    """Small objects give their pixels to the neighbours; parts of the foreground without objects become one, or none if small."""
+def _settle(ids: npt.NDArray[np.int32], interior: npt.NDArray[np.float32], min_size: int) -> npt.NDArray[np.int32]:
+    """Small objects give their pixels to the neighbours; a part of the foreground of small ones alone becomes one, or none."""
     from scipy import ndimage
     from skimage.segmentation import watershed
 
     area = np.bincount(ids.reshape(-1))
     small = area < min_size
     small[0] = False
-    if (small & (area > 0)).any():
-        left = small[ids]
-        ids = np.where(left, 0, ids)
-        around = ndimage.binary_dilation(left) & (parts > 0)  # what is next to them is all that the flood starts from
-        ids = np.where(left, watershed(-interior, markers=np.where(around, ids, 0), mask=around), ids).astype(np.int32)
+    if not (small & (area > 0)).any():
+        return ids
+    inside, left = ids > 0, small[ids]
+    parts, count = ndimage.label(inside)
+    ids = np.where(left, 0, ids)
+    around = ndimage.binary_dilation(left) & inside  # what is next to them is all that the flood starts from
+    ids = np.where(left, watershed(-interior, markers=np.where(around, ids, 0), mask=around), ids).astype(np.int32)
     occupied = np.zeros(count + 1, bool)
     occupied[parts.reshape(-1)[np.flatnonzero(ids)]] = True
     new = ~occupied & (np.bincount(parts.reshape(-1), minlength=count + 1) >= min_size)
     new[0] = False
-    if new.any():
-        numbers = np.where(new, np.cumsum(new) + len(area), 0).astype(np.int32)
-        ids = ids + numbers[parts]
-    return ids
+    numbers = np.where(new, np.cumsum(new) + len(area), 0).astype(np.int32)
+    return np.asarray(ids + numbers[parts])

@@ -62,7 +62,8 @@ class CombinedLoss(nn.Module):
         self.register_buffer("class_weights", given)
 
     def forward(self, logits: Tensor, targets: TargetsLike) -> Tensor:
-        total, w = logits.new_zeros((), dtype=torch.float32), self.weights
+        logits = logits.float().contiguous()  # once: each part is twice as fast on it as on channels-last bfloat16
+        total, w = logits.new_zeros(()), self.weights
         ignore = targets.ignore
         if targets.structures is not None:
             if w.cross_entropy:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import torch
 from torch import Tensor
-from torch.nn import functional as F
 
 
 def soft_dice_loss(logits: Tensor, target: Tensor, ignore: Tensor | None = None, *, smooth: float = 1.0) -> Tensor:
@@ -14,7 +14,8 @@ def soft_dice_loss(logits: Tensor, target: Tensor, ignore: Tensor | None = None,
     `smooth`. Range 0..1.
     """
     probabilities = logits.float().softmax(dim=1)
-    truth = F.one_hot(target, logits.shape[1]).movedim(-1, 1).to(probabilities.dtype)
+    classes = torch.arange(logits.shape[1], device=logits.device).reshape(-1, *[1] * (logits.ndim - 2))
+    truth = (target.unsqueeze(1) == classes).to(probabilities.dtype)  # much quicker than one_hot, whose integers are moved about
     if ignore is not None:
         known = (~ignore).unsqueeze(1)
         probabilities, truth = probabilities * known, truth * known

@@ -10,7 +10,7 @@ from biomask.data.task import CUT
 from biomask.instances import Thresholds
 from biomask.labels import Legend
 from biomask.prediction.maps import symmetries
-from biomask.reports.html import Block, Cell, Paragraph, Points, Section, Table, show
+from biomask.reports.blocks import Block, Cell, Paragraph, Points, Section, Table, show
 
 if TYPE_CHECKING:
     from biomask.checkpoint import ModelHeader
@@ -44,8 +44,7 @@ MEANINGS: Mapping[str, Meaning] = {
 THRESHOLDS: Mapping[str, str] = {
     CUT: "a pixel is of the second class where its probability is above this",
     "foreground": "a pixel belongs to an object where the probability of any is above this",
-    "seed": "an object grows from where its middle is above this (distance less border)",
-    "seed_size": "middles of fewer pixels are none",
+    "valley": "two middles are of different objects where distance less border falls by so much between them",
     "min_size": "objects of fewer pixels are none",
     "sigma": "the middles are smoothed over so many pixels first",
     "hole": "holes of up to this share of their object are filled",
@@ -108,7 +107,7 @@ def fold_section(header: ModelHeader) -> tuple[Section, ...]:
     table = Table(("fold", f"{meaning.name}, {meaning.over}"), tuple(rows), (
         f"Of each fold on the images that it held out, {SELECTED}; how much folds differ says how much the score depends on the "
         "images.",))
-    return (Section("Folds", (Paragraph(text), table)),)
+    return (Section("Folds", (Paragraph(text), table), "folds"),)
 
 
 def trials_section(header: ModelHeader) -> tuple[Section, ...]:
@@ -124,7 +123,7 @@ def trials_section(header: ModelHeader) -> tuple[Section, ...]:
             "figures can differ from those above, and compare only with each other.",))]
     if header.thresholds:
         blocks += [_thresholds(header)]
-    return (Section("How it predicts", tuple(blocks)),) if blocks else ()
+    return (Section("How it predicts", tuple(blocks), "predicts"),) if blocks else ()
 
 
 def copies_of_header(header: ModelHeader) -> int:

@@ -1,4 +1,4 @@
-"""A running average of the weights: it often predicts better than the weights themselves (Polyak & Juditsky, 1992)."""
+"""A running average of the weights: it often predicts better than the weights themselves (Polyak and Juditsky 1992)."""
 
 from __future__ import annotations
 
@@ -9,19 +9,19 @@ import torch
 from torch import Tensor, nn
 
 
-def update_average(average: dict[str, Tensor], network: nn.Module, decay: float, step: int) -> None:
-    """Move the average towards the weights and batch statistics, in place; an empty one becomes a copy of them.
+def update_average(average: dict[str, Tensor], network: nn.Module, share: float, step: int) -> None:
+    """Move the average towards the weights and batch statistics of step 1, 2, …, in place; an empty one becomes a copy of them.
 
-    Early on it follows faster, decay = min(decay, (1 + step) / (10 + step)), so that it forgets where training began.
+    It looks back on about this share of the steps so far, however many they are: those of step s count as s^(1 / share - 1)
+    (polynomial decay, Shamir and Zhang 2013, arXiv:1212.1824, section 4 with 1 + eta = 1 / share).
     """
     now = network.state_dict()
     if not average:
         average.update({k: v.detach().clone() for k, v in now.items()})
         return
     keys = [k for k, v in now.items() if v.is_floating_point()]
-    share = 1 - min(decay, (1 + step) / (10 + step))
     with torch.no_grad():
-        torch._foreach_lerp_([average[k] for k in keys], [now[k] for k in keys], share)
+        torch._foreach_lerp_([average[k] for k in keys], [now[k] for k in keys], 1 / (1 + share * (step - 1)))
         for key in now.keys() - set(keys):
             average[key].copy_(now[key])
 

@@ -36,6 +36,8 @@ def read_begin(path: str | Path) -> Begin:
     path = Path(path)
     if not path.exists():
         raise MissingPathError("no such model or file of weights", where=path)
+    if not path.is_dir() and not path.is_file():
+        raise ModelFileError("is a device or pipe, not a file", where=path)
     file = path / MODEL_FILE if path.is_dir() else path
     if file.suffix == ".safetensors":
         from safetensors import SafetensorError, safe_open

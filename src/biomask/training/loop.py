@@ -34,6 +34,7 @@ from biomask.training.distributed import World
 from biomask.training.guard import LOWER, MOST_RETRIES, diagnosis, gave_up, gradient_norm, nothing_learnt
 from biomask.training.optimizer import make_optimizer, use_bfloat16
 from biomask.training.resume import LogRow, State, load_state, save_state
+from biomask.training.selection import clearly_better
 from biomask.training.stopping import StopFlag, stop_on_signals
 from biomask.training.trials import choose_augment, choose_together, tune_cut
 from biomask.training.validation import Judge, Score, score_name
@@ -91,7 +92,8 @@ class Trainer:
             with self.progress.bar("training") as bar:
                 stopped = self._steps(stop, bar)
             if not stopped:
-                self._try_out()
+                with self._reading():
+                    self._try_out()
                 self.state.finished = [settings.steps, settings.minutes]
             self._save(last=True)
         return self.state, (stop.signal or "a signal in another process") if stopped else None
@@ -270,20 +272,21 @@ class Trainer:
             score = self._judge(held_out).score(self.network, self.thresholds)
         self.state.before = {"value": score.value, **score.parts}
         self.state.best_step, self.state.best_score, self.state.best_parts = 0, score.value, dict(score.parts)
+        self.state.best_images = list(score.images)
         self.state.best = {k: v.detach().cpu() for k, v in begun.items()}
         self.progress.say(f"before training, {score_name(self.task)} on the images held out: {score.value:.4f}")
 
     def _validate(self, held_out: Dataset, fraction: float) -> None:
-        """Score the weights and their average, keep the better of them if they are the best so far, save."""
+        """Score the weights and their average, keep them unless earlier ones are clearly better, save."""
         start, state, judge = time.perf_counter(), self.state, self._judge(held_out)
         with self._reading():
             scores = {False: judge.score(self.network, self.thresholds)}
             if state.average:
                 with weights_of(self.network, state.average):
                     scores[True] = judge.score(self.network, self.thresholds)
-        for averaged, score in scores.items():
-            self._keep(score, averaged=averaged)
-        best = max(s.value for s in scores.values())
+        averaged = max(scores, key=lambda averaged: scores[averaged].value)
+        self._keep(scores[averaged], averaged=averaged)
+        best = scores[averaged].value
         state.barren = state.barren + 1 if all(s.barren for s in scores.values()) else 0
         state.history.append(LogRow(state.step, round(state.seconds, 3), self.optimizer.param_groups[0]["lr"], None, best))
         state.foreseen = time.perf_counter() - start
@@ -302,10 +305,13 @@ class Trainer:
 
     def _keep(self, score: Score, *, averaged: bool) -> None:
         state = self.state
-        if state.best_step is not None and score.value < state.best_score:
+        if state.best_step is not None and clearly_better(state.best_images, score.images):
             return
+        if score.value < (state.before.get("value") or -1.0):
+            return  # what it began with is never replaced by less
         weights = state.average if averaged else self.network.state_dict()
         state.best_step, state.best_score, state.best_parts, state.averaged = state.step, score.value, dict(score.parts), averaged
+        state.best_images = list(score.images)
         state.best = {k: v.detach().cpu().clone() for k, v in weights.items()}
 
     def _try_out(self) -> None:

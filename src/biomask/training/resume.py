@@ -52,6 +52,8 @@ class State:
     best_step: int | None = None
     best_score: float = -1.0
     best_parts: dict[str, float | None] = field(default_factory=dict)
+    best_images: list[float | None] = field(default_factory=list)
+    """Of each held-out image, in the order in which they are scored."""
     averaged: bool = False
     """Whether the best weights are the running average."""
     barren: int = 0
@@ -74,7 +76,7 @@ class State:
     """The budget that was used up, [steps, minutes]; empty while it is not."""
     history: list[LogRow] = field(default_factory=list)
     best: dict[str, Tensor] = field(default_factory=dict)
-    """The best weights so far, on the CPU."""
+    """The weights to keep so far, on the CPU: the latest that earlier ones are not clearly better than."""
     average: dict[str, Tensor] = field(default_factory=dict)
     """The running average of the weights, on the device; empty where none is kept."""
 

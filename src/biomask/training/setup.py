@@ -10,7 +10,7 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
-from math import log10, prod
+from math import log, prod
 from pathlib import Path
 from typing import Any
 
@@ -43,8 +43,8 @@ from biomask.transforms import normalization_of
 
 PLAN_FILE = "plan.json"
 
-#: Before thresholds are tuned: where middles of objects begin, and the pixels over which they are smoothed.
-SEED, SMOOTHED = 0.3, 1.0
+#: Before thresholds are tuned, middles are smoothed over this share of the usual diameter, but within these pixels.
+SMOOTHED, SMOOTHEST = 0.1, (0.5, 3.0)
 
 #: Objects of fewer pixels than this share of the smallest in training are noise.
 SMALLEST = 0.5
@@ -104,14 +104,14 @@ def _wishes(recipe: Recipe, task: Task) -> Wishes:
 
 
 def choose_warp(passes: float) -> float:
-    """Chance of a warp: 0.1 where each pixel is seen 30 times or fewer, 0.5 from 300 times on.
+    """Chance of a warp: 0.1 where each pixel is seen 30 times or fewer, 0.5 from 100 times on.
 
     A short training does not learn the images by heart, and has no time for what they do not hold.
 
-    >>> choose_warp(10), round(choose_warp(95), 2), choose_warp(1000)
+    >>> choose_warp(10), round(choose_warp(55), 2), choose_warp(1000)
     (0.1, 0.3, 0.5)
     """
-    return 0.1 + 0.4 * min(1.0, max(0.0, log10(passes / 30)))
+    return 0.1 + 0.4 * min(1.0, max(0.0, log(passes / 30) / log(100 / 30)))
 
 
 def _filled(recipe: Recipe, plan: Plan, dataset: Dataset) -> tuple[Recipe, list[str]]:
@@ -174,10 +174,12 @@ def make_trainer(dataset: Dataset, recipe: Recipe, place: Place, split: Split | 
     anisotropy = fingerprint.anisotropy if max(fingerprint.anisotropy) > 1 else None
     fit, held = dataset.subset(split.training), dataset.subset(split.validation) if split.validation else None
     sampling = Sampling(settings.seed, geometry, recipe.augmentation, settings.oversample or 0.0, fit.facts.weights, anisotropy)
-    thresholds = Thresholds(seed=SEED, sigma=SMOOTHED, min_size=max(1, int(fingerprint.objects.area_1 * SMALLEST)))
+    sigma = round(min(max(SMOOTHED * fingerprint.objects.diameter[1], SMOOTHEST[0]), SMOOTHEST[1]), 1)
+    thresholds = Thresholds(sigma=sigma, min_size=max(1, int(fingerprint.objects.area_1 * SMALLEST)))
     header = ModelHeader(recipe=recipe, in_channels=facts.channels, spatial_dims=dims, kind=facts.kind,
                          legend=dataset.legend.to_json(), spacing=facts.spacing, channel_names=facts.channel_names,
-                         dtype=facts.dtype, data_hashes=facts.hashes)
+                         dtype=facts.dtype, data_hashes=facts.hashes, inputs=facts.inputs,
+                         shares=dict(zip(fingerprint.class_names, fingerprint.shares, strict=True)))
 
     def publish(tensors: dict[str, Tensor], state: State) -> None:
         save_model(place.out / MODEL_FILE, tensors, header.model_copy(update=outcome(state, recipe)))

@@ -13,6 +13,7 @@ import torch
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
+from biomask.machine import memory as main_memory
 from biomask.models import Network
 from biomask.prediction.memory import OVERHEAD
 from biomask.prediction.overlap_tile import CHANNELS_LAST
@@ -59,10 +60,8 @@ class Machine:
     @classmethod
     def here(cls, device: torch.device, processes: int = 1) -> Machine:
         """This machine, with one of its devices."""
-        import psutil
-
-        main = psutil.virtual_memory()
-        memory, free, name = int(main.total), int(main.available), str(device)
+        main = main_memory()
+        memory, free, name = main.total, main.free, str(device)
         if device.type == "cuda":
             free, memory = torch.cuda.mem_get_info(device)
             name = torch.cuda.get_device_name(device)

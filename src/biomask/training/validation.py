@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -34,13 +34,15 @@ class Score:
     """On held-out images."""
 
     value: float
-    """What the best weights are chosen by, 0..1. Classes: the mean Dice of all classes, background too, pooled over pixels,
+    """What weights are chosen by, 0..1. Classes: the mean Dice of all classes, background too, pooled over pixels,
     so that either class of two may be the one that matters. Multilabel: the mean Dice of the structures, pooled. Instances:
     the average precision, mean over IoU thresholds 0.5, 0.55, … 0.95 and over images."""
     parts: dict[str, float | None] = field(default_factory=dict)
     """Dice by name of class or structure; of instances also "ap50". None where undefined."""
     barren: bool = False
     """Whether one and the same class was predicted everywhere (no structure at all, no foreground)."""
+    images: tuple[float | None, ...] = ()
+    """The value of each image alone; None where undefined."""
 
 
 def score_name(task: Task) -> str:
@@ -75,15 +77,20 @@ class Judge:
         """Leaves the network's mode as it was."""
         was_training = network.training
         network.eval()
+        counts = np.zeros((len(self.indices), self._length()))
         try:
-            counts = [self.count(self.maps(network, i, copies), i, thresholds)
-                      for i in self.indices[self.world.rank :: self.world.size]]
+            for n in range(self.world.rank, len(self.indices), self.world.size):
+                counts[n] = self.count(self.maps(network, self.indices[n], copies), self.indices[n], thresholds)
         finally:
             network.train(was_training)
-        total = np.sum(counts, axis=0) if counts else np.zeros(self._length())
         if self.world.size > 1:
-            total = self.world.total(torch.as_tensor(total, device=self.device, dtype=torch.float64)).cpu().numpy()
-        return self.summary(total)
+            counts = self.world.total(torch.as_tensor(counts, device=self.device, dtype=torch.float64)).cpu().numpy()
+        return replace(self.summary(counts.sum(axis=0)), images=tuple(self._value(c) for c in counts))
+
+    def _value(self, counts: npt.NDArray[np.float64]) -> float | None:
+        """The value of one image alone."""
+        defined = counts[self.task.entries**2] > 0 if self.task.kind == "instances" else counts.any()
+        return self.summary(counts).value if defined else None
 
     def count(self, maps: npt.NDArray[np.float32], i: int, thresholds: Thresholds | None = None, *,
               cut: float = 0.5) -> npt.NDArray[np.float64]:
