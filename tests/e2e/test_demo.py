@@ -20,7 +20,8 @@ def test_the_demo_shows_a_task_that_thresholds_do_not_solve(tmp_path):
     assert evaluation["comparison"]["one-layer network"] <= 0.85
     report = (out / "report.html").read_text()
     assert "data:image/png;base64" in report
-    assert {p.name for p in (out / "model").iterdir()} == {"model.safetensors", "run.json", "log.csv", "report.html", "resume"}
+    assert {p.name for p in (out / "model").iterdir()} == {
+        "model.safetensors", "run.json", "log.csv", "report.html", "model_card.md", "resume"}
     assert (out / "predictions" / "report.html").is_file()
     for line in ("Otsu", "one-layer", "U-Net", "report.html"):
         assert line in run.stdout

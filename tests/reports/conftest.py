@@ -1,15 +1,19 @@
 """Made-up but complete material for reports: two images, one model header, one history, one evaluation."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
 from biomask.checkpoint import ModelHeader
-from biomask.evaluation.evaluate import FOOTNOTES, summarise
+from biomask.evaluation.evaluate import FOOTNOTES, ScoredImage, summarise
 from biomask.image import Image
 from biomask.labels import Legend
 from biomask.metrics import confusion_matrix
 from biomask.recipe import Recipe
-from biomask.reports import Example
+from biomask.reports import Example, demo_report, evaluation_report, prediction_report, training_report
+from biomask.reports.gather import HeldOut
+from biomask.reports.run import Run
 from biomask.training.resume import LogRow
 
 ATTACK = "<script>alert('x')</script>"
@@ -42,9 +46,9 @@ def evaluation(legend, examples):
     """Ten images, the last with no cell in truth and prediction, so that its Dice is undefined."""
     pairs = [(e.truth, e.predicted) for e in examples] * 3 + [(np.zeros((4, 4), int), np.zeros((4, 4), int))]
     names = [f"{i:02d} {ATTACK}" for i in range(len(pairs))]
-    matrices = [confusion_matrix(truth, predicted, 2) for truth, predicted in pairs]
+    images = [ScoredImage(name, confusion_matrix(*pair, 2)) for name, pair in zip(names, pairs, strict=True)]
     return {"schema_version": 1, "n_images": len(pairs), "predictions": f"p {ATTACK}", "truth": f"t {ATTACK}",
-            "legend": legend.to_json(), **summarise(names, matrices, legend), "footnotes": list(FOOTNOTES)}
+            "legend": legend.to_json(), **summarise(images, legend), "footnotes": list(FOOTNOTES)}
 
 
 @pytest.fixture(scope="session")
@@ -83,3 +87,32 @@ def record(legend):
             "images": {f"im {ATTACK}": {"size": [24, 32], "tile": [24, 32], "seconds": 1.25,
                                         "class_pixels": {"0": 576, "255": 192}}},
             "failed": {f"broken {ATTACK}": f"cannot be read {ATTACK}\n  → save it again"}}
+
+
+@pytest.fixture(scope="session")
+def run(attack):
+    """A finished training of 12 images, 2 of them held out."""
+    return Run(images=12, sizes=((24, 32),) * 12, held_out=(f"a {attack}", "b"), held_out_by="2 of 12 images at random",
+               parameters=1234, steps=30, seconds=91.0, device="cpu (2 threads)", machine=f"a processor {attack}", state="finished",
+               versions={"biomask": "0.1.0", "Python": "3.11.0", "torch": "2.0"}, data=f"data {attack}",
+               written="2030-01-02T03:04:05+0000", command=f"biomask train {attack}", sha256="ef" * 32,
+               choices=(f"patches of 24 × 32: {attack}",))
+
+
+@pytest.fixture(scope="session")
+def make(header, history, evaluation, record, examples, run, attack):
+    """One report of each kind, made anew at each call."""
+    held = HeldOut(tuple(examples), tuple((e.name, e.score) for e in examples), 5)
+    return {
+        "training": lambda: training_report(header, history, run, held=held),
+        "evaluation": lambda: evaluation_report(evaluation, examples),
+        "prediction": lambda: prediction_report(record, [replace(e, truth=None, score=None) for e in examples]),
+        "demo": lambda: demo_report(header=header, history=history, evaluation=evaluation, baselines={f"Otsu {attack}": 0.4},
+                                    examples=examples, facts={f"device {attack}": f"cpu {attack}"}),
+    }
+
+
+@pytest.fixture(scope="session")
+def pages(make):
+    """One page of each kind."""
+    return {kind: build() for kind, build in make.items()}

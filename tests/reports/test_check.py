@@ -26,8 +26,9 @@ from biomask.errors import LabelsError, ReadError
 from biomask.labels import PALETTE, Legend
 from biomask.recipe import DataSettings
 from biomask.reports import tiles as tiles_module
+from biomask.reports.blocks import Finding, Findings, Jump, Section, Sheet, Tag, Tile, Verdict
 from biomask.reports.check import check_report
-from biomask.reports.html import Finding, Findings, Jump, Section, Sheet, Tag, Tile, Verdict, render, typed
+from biomask.reports.html import render, typed
 
 ROOT = Path("/data/my folder")
 ATTACK = "<script>alert(\"1 & 'x'\")</script>"

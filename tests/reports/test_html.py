@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import pytest
 
-from biomask.reports.html import (
+from biomask.reports.blocks import (
     Code,
     ColourKey,
     Figure,
@@ -14,12 +14,16 @@ from biomask.reports.html import (
     Gallery,
     Headline,
     KeyValues,
+    Numbered,
     Paragraph,
+    Quote,
     Section,
+    Subtitle,
     Table,
-    render,
+    Wall,
     show,
 )
+from biomask.reports.html import render
 
 ODD = '<script>alert("1 & 2")</script>'
 SAFE = "&lt;script&gt;alert(&#34;1 &amp; 2&#34;)&lt;/script&gt;"
@@ -34,9 +38,13 @@ BLOCKS = {
     "key": ColourKey(((ODD, (1, 2, 3)),), ODD),
     "code": Code(ODD, ODD),
     "fold": Fold(ODD, (Paragraph(ODD),)),
+    "subtitle": Subtitle(ODD),
+    "numbered": Numbered((ODD,)),
+    "quote": Quote(ODD),
+    "wall": Wall((Gallery((Figure(b"x", "image/png", ODD, ODD),), 2, ODD),)),
 }
 TEXTS = {"headline": 3, "paragraph": 1, "table": 6, "figure": 2, "gallery": 3, "facts": 2, "key": 2, "code": 2,
-         "fold": 2}
+         "fold": 2, "subtitle": 1, "numbered": 1, "quote": 1, "wall": 3}
 
 
 def body(page):
@@ -59,7 +67,7 @@ def test_titles_are_escaped():
 
 def test_page_forbids_scripts_and_loads():
     page = render("t", "", ())
-    assert "content=\"default-src 'none'; img-src data:; style-src 'unsafe-inline'\"" in page
+    assert "content=\"default-src 'none'; img-src data:; style-src 'unsafe-inline'; " in page
     assert "://" not in page
 
 

@@ -33,7 +33,9 @@ from biomask.recipe import (
     Recipe,
 )
 from biomask.reports import gather
+from biomask.reports.card import CARD_FILE
 from biomask.reports.gather import evaluation_examples, fold_examples, held_out_examples, prediction_examples, spread
+from biomask.reports.run import digest
 from biomask.reports.write import read_choices, read_log, write_evaluation_report, write_prediction_report, write_training_report
 from biomask.transforms import Normalization
 
@@ -155,7 +157,12 @@ class TestTraining:
         assert "Dice, cell 0.625" in shown
         assert f"Validation {name}: " in shown
         assert f"and validation {name} over optimisation steps; best {name} 0.500 at step 20." in page.read_text()
-        assert "of which 2 held out" in shown
+        assert "2 held-out images, predicted again for this page" in shown
+        assert f"SHA-256 of all files {digest(load_model(tmp_path).header.data_hashes)}" in shown or not load_model(
+            tmp_path).header.data_hashes
+        card = (tmp_path / CARD_FILE).read_text(encoding="utf-8")
+        assert "Not a medical device" in card
+        assert "4 images (40 × 56 px, 1 channel, uint8)" in card
         assert len(galleries(page)) == 2
         assert set(galleries(page).values()) == {4}  # image, truth, prediction, errors
         assert all(f" · {metric} " in title for title in galleries(page))
@@ -164,11 +171,12 @@ class TestTraining:
     def test_held_out_images_are_shown_as_predict_writes_them(self, tmp_path, kind, data, augment):
         thresholds = {"thresholds": {"min_size": 2.0}} if kind == "instances" else {}
         model = load_model(save_rule(tmp_path / "m", kind, augment=augment, **thresholds))
-        examples, plain = held_out_examples(model, open_kind(data, kind), CPU)
-        assert not plain
+        held = held_out_examples(model, open_kind(data, kind), CPU)
+        assert not held.plain
         out = api.predict(model, data / "images", tmp_path / "out", api.PredictOptions(device="cpu")).out
-        assert [e.name for e in examples] == [f"im_{i}" for i in range(4)]
-        for example in examples:
+        assert sorted(e.name for e in held.examples) == [f"im_{i}" for i in range(4)]
+        assert list(held.scores) == sorted((e.name, e.score) for e in held.examples)
+        for example in held.examples:
             if kind == "multilabel":
                 written = np.stack([tifffile.imread(out / "masks" / s / f"{example.name}.tif") > 0 for s in ("body", "core")])
             elif kind == "instances":
@@ -183,7 +191,8 @@ class TestTraining:
         counts = []
         for n, least in enumerate((1.0, 2.0, 10_000.0)):
             model = load_model(save_rule(tmp_path / str(n), "instances", thresholds={"min_size": least}))
-            counts.append([int(e.predicted.max()) for e in held_out_examples(model, dataset, CPU)[0]])
+            found = {e.name: int(e.predicted.max()) for e in held_out_examples(model, dataset, CPU).examples}
+            counts.append([found[f"im_{i}"] for i in range(4)])
         assert counts == [[3, 4, 5, 3], [2, 3, 4, 2], [0, 0, 0, 0]]
 
     def test_large_images_are_predicted_once_and_that_is_said(self, tmp_path, monkeypatch):
@@ -193,9 +202,9 @@ class TestTraining:
         size = 40 * 56
         said = "To save time these pictures were predicted once each"
         for pixels, plain, shown in ((8 * size, False, 4), (8 * size - 1, True, 4), (size, True, 4), (size - 1, False, 0)):
-            monkeypatch.setattr(gather, "MOST_PREDICTED", gather.SHOWN * pixels)
-            examples, told = held_out_examples(model, dataset, CPU)
-            assert (told, len(examples)) == (plain, shown)
+            monkeypatch.setattr(gather, "MOST_PREDICTED", len(dataset) * pixels)
+            held = held_out_examples(model, dataset, CPU)
+            assert (held.plain, len(held.examples)) == (plain, shown)
             assert (said in words(write_training_report(tmp_path / "m", dataset, dataset, CPU))) == plain
 
     def test_nothing_held_out(self, tmp_path, kind, data):
@@ -205,7 +214,7 @@ class TestTraining:
         assert "no image was held out, or training stopped before the first validation" in shown
         assert "stopped by SIGINT" in shown
         assert "Nothing was logged" in shown
-        assert "of which 0 held out" in shown
+        assert "held out none" in shown
 
     def test_what_was_tried_and_before(self, tmp_path):
         dataset = open_kind(make_data(tmp_path / "data", "instances"), "instances")
@@ -213,7 +222,7 @@ class TestTraining:
                   "before.value": 0.25, "before.ap50": 0.375, "before.cell": 0.5, "trial.none": 0.76, "trial.symmetries": 0.77,
                   "trial.thresholds before": 0.77, "trial.thresholds tuned": 0.78,
                   "trial.objects": 1200.0, "trial.merges": 7.0, "trial.splits": 3.0}
-        save_rule(tmp_path / "m", "instances", augment="symmetries", scores=scores, thresholds={"seed": 0.25, "min_size": 30.0})
+        save_rule(tmp_path / "m", "instances", augment="symmetries", scores=scores, thresholds={"valley": 0.25, "min_size": 30.0})
         record_training(tmp_path / "m")
         shown = words(write_training_report(tmp_path / "m", dataset, None, CPU))
         assert "Average precision, mean over IoU 0.5 … 0.95 and images 0.750 0.250" in shown
@@ -224,7 +233,7 @@ class TestTraining:
         assert "Thresholds of objects: tuned 0.780, as by default 0.770: what was tuned is kept." in shown
         assert "7 of the predicted objects cover several true ones (merges), and 3 of 1,200 true ones lie" in shown
         assert "each image as it is 0.760 no mean over 8 mirrored or turned copies 0.770 yes" in shown
-        assert "seed 0.25 0.5 an object grows from" in shown
+        assert "valley 0.25 0.2 two middles are of different" in shown
         assert "min size 30 1 objects of fewer pixels are none" in shown
         kept = {**scores, "before.value": 0.75, "trial.symmetries": 0.761}
         save_rule(tmp_path / "m", "instances", augment="none", scores=kept)
@@ -243,7 +252,7 @@ class TestTraining:
             save_model(model.path, softer, model.header)
             model = load_model(tmp_path / "m")
             out = api.predict(model, tmp_path / "data" / "images", tmp_path / f"out{cut}", api.PredictOptions(device="cpu")).out
-            examples, _ = held_out_examples(model, dataset, CPU)
+            examples = sorted(held_out_examples(model, dataset, CPU).examples, key=lambda e: e.name)
             for example in examples:
                 np.testing.assert_array_equal(example.predicted, tifffile.imread(out / "masks" / f"{example.name}.tif") > 0)
             shares.append(np.mean([e.predicted.mean() for e in examples]))
@@ -290,21 +299,40 @@ class TestFolds:
         assert "fold 1 0.750 fold 2 0.500 mean of 2 0.625" in shown
         assert "20 optimisation steps in 1.5 min for 2 folds, a line each" in shown
         assert "best Dice 0.750 at step 20; 0.500 at step 10." in page.read_text()
-        assert "4, each held out in one of 2 folds" in shown
+        assert "each image once, in 2 folds, a contiguous block" in shown
         assert len(galleries(page)) == 2
 
     def test_each_image_is_predicted_by_the_network_that_did_not_see_it(self, folder, tmp_path):
-        examples, _ = fold_examples(folder, load_model(folder), open_kind(tmp_path / "data", "classes"), CPU)
-        assert [e.name for e in examples] == ["im_1 (fold 1)", "im_3 (fold 2)"]  # held out in blocks
-        assert [bool(e.predicted.any()) for e in examples] == [True, False]
+        held = fold_examples(folder, load_model(folder), open_kind(tmp_path / "data", "classes"), CPU)
+        examples = {e.name[-7:-1]: e for e in held.examples}  # of each fold the worst, of those that it held out in blocks
+        assert {e.name[:4] for e in examples.values()} <= {"im_0", "im_1", "im_2", "im_3"}
+        assert {fold: e.name[:4] in ("im_0", "im_1") for fold, e in examples.items()} == {"fold 1": True, "fold 2": False}
+        assert {fold: bool(e.predicted.any()) for fold, e in examples.items()} == {"fold 1": True, "fold 2": False}
+        assert sorted(name for name, _ in held.scores) == [f"im_{i}" for i in range(4)]
+        own = {"fold 1": ("im_0", "im_1"), "fold 2": ("im_2", "im_3")}
+        assert {f: e.score for f, e in examples.items()} == {f: min(s for n, s in held.scores if n in own[f]) for f in own}
 
     def test_what_is_gone_is_left_out(self, folder, tmp_path):
         for n in (1, 2):
             (folder / "folds" / str(n) / MODEL_FILE).unlink()
             (folder / "folds" / str(n) / "log.csv").unlink()
         shown = words(write_training_report(folder, open_kind(tmp_path / "data", "classes"), None, CPU))
-        assert "No example was given." in shown
+        assert "No held-out image is shown" in shown
         assert "Nothing was logged" in shown
+
+
+def test_the_worst_held_out_images_are_shown_with_the_middle_one_and_the_best(tmp_path, monkeypatch):
+    dataset = open_kind(make_data(tmp_path / "data", "classes", 12), "classes")
+    model = load_model(save_rule(tmp_path / "m", "classes"))
+    held = held_out_examples(model, dataset, CPU)
+    ranked = sorted(s for _, s in held.scores)
+    shown = [e.score for e in held.examples]
+    assert (len(held.scores), held.of, len(shown)) == (12, 12, gather.SHOWN)
+    assert shown[: gather.SHOWN - 2] == ranked[: gather.SHOWN - 2]
+    assert shown[-1] == ranked[-1]
+    assert ranked[gather.SHOWN - 2] <= shown[-2] <= ranked[-1]
+    monkeypatch.setattr(gather, "MOST_PREDICTED", 5 * 40 * 56)
+    assert len(held_out_examples(model, dataset, CPU).scores) == 5
 
 
 class TestPrediction:
@@ -327,7 +355,8 @@ class TestPrediction:
     def test_ways_lead_to_what_is_there(self, predicted):
         _, out = predicted
         ways = re.findall(r'href="([^"]+)"', (out / "report.html").read_text())
-        assert ways == ["objects.csv", "labels/", "masks/", "outlines/"]
+        ways = [way for way in ways if not way.startswith("#")]
+        assert ways == ["objects.csv", "images.csv", "labels/", "masks/", "outlines/"]
         assert all((out / way).exists() for way in ways)
 
     def test_examples_show_what_was_written(self, predicted, kind):
@@ -347,7 +376,7 @@ class TestPrediction:
     def test_without_objects(self, tmp_path, kind, data):
         model = load_model(save_rule(tmp_path / "m", kind))
         out = api.predict(model, data / "images", tmp_path / "out", api.PredictOptions(device="cpu", objects=False)).out
-        assert re.findall(r'href="([^"]+)"', (out / "report.html").read_text()) == ["masks/", "outlines/"]
+        assert re.findall(r'href="([^"#]+)"', (out / "report.html").read_text()) == ["masks/", "outlines/"]
         assert "objects.csv" not in words(out / "report.html")
         assert len(galleries(out / "report.html")) == 4
 

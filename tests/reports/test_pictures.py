@@ -8,8 +8,8 @@ from hypothesis.extra.numpy import arrays
 
 from biomask.image import Image
 from biomask.labels import PALETTE, Legend
+from biomask.reports.blocks import ColourKey
 from biomask.reports.examples import Example, compared, example_blocks, panels, shrunk
-from biomask.reports.html import ColourKey
 from biomask.reports.pictures import (
     ADDED,
     CONFUSED,

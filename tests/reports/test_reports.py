@@ -16,26 +16,11 @@ from biomask.image import Image
 from biomask.labels import Legend
 from biomask.reports import Example, demo_report, evaluation_report, prediction_report, training_report
 from biomask.reports.examples import LONGEST, MOST_EXAMPLES, panels, typical, worst_first
+from biomask.reports.gather import object_sizes
+from biomask.reports.prediction import Sizes
+from biomask.reports.run import Run, command_line
 
 KINDS = ("training", "evaluation", "prediction", "demo")
-
-
-@pytest.fixture(scope="session")
-def make(header, history, evaluation, record, examples, attack):
-    """One report of each kind, made anew at each call."""
-    facts = {f"device {attack}": f"cpu {attack}"}
-    return {
-        "training": lambda: training_report(header, history, facts=facts, examples=examples),
-        "evaluation": lambda: evaluation_report(evaluation, examples),
-        "prediction": lambda: prediction_report(record, [replace(e, truth=None, score=None) for e in examples]),
-        "demo": lambda: demo_report(header=header, history=history, evaluation=evaluation,
-                                    baselines={f"Otsu {attack}": 0.4}, examples=examples, facts=facts),
-    }
-
-
-@pytest.fixture(scope="session")
-def pages(make):
-    return {kind: build() for kind, build in make.items()}
 
 
 class Tags(HTMLParser):
@@ -66,7 +51,8 @@ def test_page_needs_nothing_but_itself(pages, kind):
     tags = Tags(pages[kind]).met
     assert not {"script", "link", "iframe", "object", "embed", "base"} & {tag for tag, _ in tags}
     for tag, attributes in tags:
-        beside = tag == "a" and attributes.get("href") in ("objects.csv", "labels/", "masks/", "outlines/")  # loads nothing
+        way = attributes.get("href", "")  # followed, not loaded: within the page, or to what lies beside it
+        beside = tag == "a" and (way.startswith("#") or way in ("objects.csv", "images.csv", "labels/", "masks/", "outlines/"))
         loading = [a for a in attributes if a.startswith("on") or (a in ("href", "srcset", "data", "action") and not beside)]
         assert not loading, (tag, attributes)
         assert attributes.get("src", "data:image/").startswith("data:image/")
@@ -110,12 +96,15 @@ def test_page_says_what_it_is_not(pages, kind):
 
 
 @pytest.mark.parametrize("kind", ["evaluation", "demo"])
-def test_every_table_of_scores_has_all_footnotes(pages, evaluation, kind):
-    notes = "".join(f"<li>{note}</li>" for note in evaluation["footnotes"])
-    tables = pages[kind].count("<table>")
-    assert tables == {"evaluation": 3, "demo": 4}[kind]
-    noted = re.findall(r'</table>\s*</div>\s*<ul class="notes">' + re.escape(notes) + "</ul>", pages[kind])
-    assert len(noted) == tables
+def test_tables_of_scores_have_the_rules(pages, evaluation, kind):
+    """The first has them all, each other one at least those on empty cells."""
+    rules = [[html.unescape(n) for n in re.findall("<li>(.*?)</li>", block)]
+             for block in re.findall(r'</table>\s*</div>\s*<ul class="notes">(.*?)</ul>', pages[kind], re.DOTALL)]
+    assert pages[kind].count("<table") == len(rules) == {"evaluation": 3, "demo": 4}[kind]
+    assert sum(r == evaluation["footnotes"] for r in rules) == {"evaluation": 1, "demo": 2}[kind]
+    empty = [n for n in evaluation["footnotes"] if "does not count" in n]
+    assert empty
+    assert all(set(empty) <= set(r) for r in rules)
 
 
 def test_undefined_scores_are_dashes(empty_evaluation, header):
@@ -181,15 +170,15 @@ def test_recipe_is_there_to_copy(pages, header):
 
 def test_training_of_one_step_without_validation(header, history):
     bare = header.model_copy(update={"scores": {}, "step": 5, "data_hashes": {}})
-    page = training_report(bare, history[:1], facts={}, examples=[])
+    page = training_report(bare, history[:1], Run())
     assert "validation Dice – no image was held out" in text(page)
     assert "weights of step 5 of 5 steps done" in text(page)
     assert "There is no validation score" in text(page)
-    assert "No example was given." in text(page)
+    assert "No held-out image is shown" in text(page)
 
 
 def test_training_before_its_first_entry(header):
-    page = training_report(header, [], facts={}, examples=[])
+    page = training_report(header, [], Run())
     assert "Nothing was logged" in text(page)
     assert not images(page)
 
@@ -212,6 +201,46 @@ def test_prediction_of_nothing(record):
 def test_prediction_of_an_older_record(legend):
     record = {"legend": legend.to_json(), "images": {"a": {"size": [2, 3]}}}
     assert "2 × 3 – – –" in text(prediction_report(record, []))
+
+
+def test_prediction_shows_what_was_remarkable(record, attack):
+    images = {f"im_{n}": {"size": [10, 10], "objects": n, "warnings": [f"it is darker {attack}"] if n == 1 else [],
+                          "summary": {"pixels": 100, "objects": n, "objects_per_mm2": 1234.5, "area_um2_median": 3.25,
+                                      "touching_border": 0, "probability_mean": None}} for n in range(3)}
+    told = [f"1 of 3 images are darker than any in training: im_1 {attack}", "'cell' was never predicted"]
+    page = prediction_report({**record, "images": images, "warnings": told}, [], Sizes((1.5, 20.0, 300.0), "µm²"))
+    shown = html.unescape(text(page))
+    assert "1 of 3 images are darker than any in training" in shown
+    assert "'cell' was never predicted" in shown
+    assert f"im_1 it is darker {attack}" in shown
+    assert "objects a mm² median area, µm² cut by the edge" in shown
+    assert "1,234 3.25 0 –" in shown
+    assert "Size of 3 objects: 1.5 to 300 µm², median 20." in page
+    assert "<script" not in page
+    quiet = prediction_report({**record, "images": images | {"im_1": images["im_0"]}}, [])
+    assert "Warnings" not in text(quiet)
+    assert "Size of" not in quiet
+
+
+@pytest.mark.parametrize(("argv", "typed"), [
+    (["/usr/bin/biomask", "train", "a b"], "biomask train 'a b'"), (["C/biomask.exe", "demo"], "biomask demo"),
+    (["/x/site-packages/biomask/__main__.py", "demo"], "biomask demo"), (["/x/pytest/__main__.py", "demo"], ""), (["my.py", "x"],
+                                                                                                                  ""),
+])
+def test_the_command_is_what_was_typed(monkeypatch, argv, typed):
+    monkeypatch.setattr("sys.argv", argv)
+    assert command_line() == typed
+
+
+@pytest.mark.parametrize(("lines", "expected"), [
+    ("image,area_px,area_um2\na,4,2.5\nb,9,3", ((2.5, 3.0), "µm²")), ("image,area_px,area_um2\na,4,2.5\nb,9,", ((4.0, 9.0), "px")),
+    ("image,volume_px\na,8", ((8.0,), "voxels")), ("image,area_px", None), ("", None),
+])
+def test_sizes_are_those_of_the_table(tmp_path, lines, expected):
+    (tmp_path / "objects.csv").write_text(lines, encoding="utf-8")
+    found = object_sizes(tmp_path)
+    assert (None if found is None else (found.values, found.unit)) == expected
+    assert object_sizes(tmp_path / "elsewhere") is None
 
 
 @pytest.mark.parametrize(("baselines", "order"), [

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from math import prod
 from dataclasses import replace
 from typing import Any
 
@@ -146,9 +145,7 @@ def test_more_time_never_gives_a_narrower_network_and_enough_steps_fit() -> None
         widths = [p.width or 0 for p in plans]
         assert widths == sorted(widths)
         assert len(set(widths)) == 3
-        for plan in plans:
-            passes = plan.estimate.steps * plan.batch * prod(plan.patch) / (data.images * prod(data.median))
-            assert plan.width == min(widths) or plan.estimate.steps >= enough or (passes >= 29.9 and plan.estimate.steps >= 600)
+        assert all(p.estimate.steps >= enough for p in plans if p.width != min(widths))
 
 
 def test_a_budget_in_steps_does_not_depend_on_speed() -> None:

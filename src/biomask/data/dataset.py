@@ -12,9 +12,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
+from biomask.data.appearance import Appearance, appearance_of
 from biomask.data.encoding import Encoding
 from biomask.data.facts import Inspected
 from biomask.data.groups import groups_for
+from biomask.data.input_range import InputRange
 from biomask.data.mistakes import channels_of, some
 from biomask.data.pairing import IMAGE_FOLDERS, MASK_FOLDERS, Pair
 from biomask.data.similar import Signature, find_matches, signature
@@ -24,7 +26,9 @@ from biomask.errors import LabelsError, UsageError
 from biomask.image import Image
 from biomask.io import read_image
 from biomask.labels import LabelKind, Labels, Legend
+from biomask.machine import free_memory
 from biomask.progress import Progress, Silent
+from biomask.stored import GREY
 from biomask.transforms import Normalization
 from biomask.transforms.normalize import apply
 
@@ -64,6 +68,8 @@ class Facts:
     """How the groups are known; empty where every image is one."""
     looks: tuple[str, ...] = ()
     """What kind of image each is, as in `ImageFacts.look`."""
+    inputs: InputRange | None = None
+    """The range of all images, for comparison with those that are predicted; None where they hold no finite values."""
 
     @property
     def weights(self) -> tuple[float, ...]:
@@ -87,6 +93,8 @@ class Dataset:
     settings: DataSettings
     """As given, completed by what the data say."""
     normalization: Normalization
+    inspected: Sequence[Inspected] = ()
+    """What is kept of each image and its labels."""
     cache_bytes: int = 2**30
     _cache: OrderedDict[int, Item] = field(default_factory=OrderedDict, repr=False)
     _cached: int = 0
@@ -149,7 +157,9 @@ class Dataset:
         facts = replace(self.facts, sizes=tuple(self.facts.sizes[i] for i in indices),
                         groups=tuple(self.facts.groups[i] for i in indices) if self.facts.groups else (),
                         looks=tuple(self.facts.looks[i] for i in indices) if self.facts.looks else ())
-        return replace(self, pairs=[self.pairs[i] for i in indices], facts=facts, _cache=OrderedDict(), _cached=0, _places={})
+        inspected = [self.inspected[i] for i in indices] if self.inspected else ()
+        return replace(self, pairs=[self.pairs[i] for i in indices], facts=facts, inspected=inspected, _cache=OrderedDict(),
+                       _cached=0, _places={})
 
 
 def channels_of_labels(labels: Labels) -> npt.NDArray[Any]:
@@ -193,7 +203,7 @@ def open_dataset(folder: str | Path, settings: DataSettings, normalization: Norm
     if settings.spacing is not None:
         raise UsageError("data.spacing is not followed yet", fix="leave data.spacing out and prepare the images alike")
     progress = progress or Silent()
-    found = understand(folder, settings, progress, masks=masks, parts=(None, "train", "validation"), prober=lambda _: _signature)
+    found = understand(folder, settings, progress, masks=masks, parts=(None, "train", "validation"), prober=lambda _: _seen)
     raise_errors(found, folder)
     for note in found.notes:
         progress.say(note)
@@ -204,7 +214,7 @@ def open_dataset(folder: str | Path, settings: DataSettings, normalization: Norm
     if encoding is None or not good:
         raise LabelsError("holds no labelled images", where=folder, fix=_advice(Path(folder)))
     return Dataset([i.pair for i in good], _facts(good, encoding, found.settings), encoding, found.settings, normalization,
-                   cache_bytes=_cache_bytes())
+                   good, _cache_bytes())
 
 
 def _advice(folder: Path) -> str:
@@ -215,8 +225,16 @@ def _advice(folder: Path) -> str:
     return f"say where the labels are with --masks FOLDER; 'biomask check {folder}' shows what was understood"
 
 
-def _signature(image: Image, raws: Sequence[Raw]) -> Signature:
-    return signature(image.array)
+@dataclass(frozen=True)
+class _Seen:
+    """What is kept of an image beside its facts."""
+
+    signature: Signature
+    appearance: Appearance | None
+
+
+def _seen(image: Image, raws: Sequence[Raw]) -> _Seen:
+    return _Seen(signature(image.array), appearance_of(image))
 
 
 def _used(found: Understood, progress: Progress) -> list[Inspected]:
@@ -247,16 +265,18 @@ def _facts(good: Sequence[Inspected], encoding: Encoding, settings: DataSettings
             pixels.update(facts.counts)
     spacing = dict(first.spacing) if first.spacing and all(i.image.spacing for i in good) else None
     names = first.channel_names if all(i.image.channel_names == first.channel_names for i in good) else ()
-    groups, reason = groups_for([i.pair for i in good], settings.groups, lambda: find_matches([i.extra for i in good]))
+    groups, reason = groups_for([i.pair for i in good], settings.groups, lambda: find_matches([i.extra.signature for i in good]))
+    looks = [i.extra.appearance for i in good if i.extra.appearance is not None]
+    if settings.channels == (GREY,):  # as it may be decided after three equal channels were read
+        looks = [look.of_grey() for look in looks]
     return Facts(tuple(i.image.size for i in good), first.axes, channels_of(good[0], settings), first.dtype, spacing, names,
                  dict(sorted(pixels.items())), {k: v for i in good for k, v in i.hashes.items()}, encoding.kind, encoding.reason,
-                 tuple(groups), reason, tuple(i.image.look for i in good))
+                 tuple(groups), reason, tuple(i.image.look for i in good),
+                 InputRange.of([i.image.size for i in good], [i.image.spacing for i in good], looks) if looks else None)
 
 
 
 
 def _cache_bytes() -> int:
     """A quarter of the free memory, shared by the processes of this machine."""
-    import psutil
-
-    return int(psutil.virtual_memory().available * CACHE_SHARE) // int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
+    return int(free_memory() * CACHE_SHARE) // int(os.environ.get("LOCAL_WORLD_SIZE", "1"))

@@ -10,8 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from biomask.data.mistakes import some
-from biomask.reports.contents import agreed, content_blocks, drawn
-from biomask.reports.html import (
+from biomask.reports.blocks import (
     Block,
     Code,
     ColourKey,
@@ -27,8 +26,9 @@ from biomask.reports.html import (
     Tag,
     Tile,
     Verdict,
-    render,
 )
+from biomask.reports.contents import agreed, content_blocks, drawn
+from biomask.reports.html import render
 from biomask.reports.parts import count, folded
 from biomask.reports.tiles import clipped, make_tiles, sheets
 

@@ -11,8 +11,8 @@ import numpy as np
 from biomask.checking.held import Held, held, position_of
 from biomask.data.encoding import Encoding
 from biomask.labels import PALETTE
+from biomask.reports.blocks import Block, Table
 from biomask.reports.figures import GRID, MAIN, MARKED, QUIET, WIDTH, svg
-from biomask.reports.html import Block, Table
 from biomask.reports.parts import chart, count, folded
 
 if TYPE_CHECKING:
@@ -120,7 +120,7 @@ def content_blocks(items: Sequence[Inspected], encoding: Encoding | None) -> tup
         unit = "voxels" if len(items[0].image.size) == 3 else "px"
         blocks = [folded(_object_classes(found, encoding, unit), "classes of objects")] if len(encoding.legend) > 2 else []
         if len(found) >= FEWEST and len(set(sizes)) > 1:
-            blocks.append(_object_chart(sizes, [sum(h.objects.values()) for h in found], unit))
+            blocks.append(object_chart(sizes, [sum(h.objects.values()) for h in found], unit))
         return tuple(blocks)
     table = folded(_class_table(found, encoding), "classes")
     foreground = list(enumerate(encoding.legend))[1:]
@@ -164,15 +164,16 @@ def _object_classes(found: Sequence[Held], encoding: Encoding, unit: str) -> Tab
     return Table(("class", "objects", "images with it", f"median size, {unit}"), tuple(row for _, row in rows))
 
 
-def _object_chart(sizes: Sequence[int], per_image: Sequence[int], unit: str) -> Block:
-    """Two histograms: sizes of objects on a logarithmic axis, and objects an image."""
+def object_chart(sizes: Sequence[float], per_image: Sequence[int], unit: str) -> Block:
+    """Two histograms: sizes of objects on a logarithmic axis, and objects an image. sizes: above 0."""
 
     def draw(figure: Any) -> None:
         left, right = figure.add_subplot(1, 2, 1), figure.add_subplot(1, 2, 2)
-        low, high = max(1, min(sizes)), max(sizes) + 1
-        _histogram(left, sizes, np.geomspace(low, high, 33), f"Size of an object · median {median(sizes):,.0f} {unit}", unit)
+        low, high = min(sizes), max(sizes)
+        _histogram(left, sizes, np.geomspace(low, max(high, low * 1.01) * 1.0001, 33),
+                   f"Size of an object · median {_round(median(sizes))} {unit}", unit)
         left.set_xscale("log")
-        left.xaxis.set_major_formatter(lambda value, _: f"{value:,.0f}")
+        left.xaxis.set_major_formatter(lambda value, _: f"{value:,.0f}" if value >= 1 else f"{value:g}")
         left.xaxis.set_minor_formatter(lambda value, _: "")
         left.set_ylabel("objects")
         most = max(per_image)
@@ -181,13 +182,19 @@ def _object_chart(sizes: Sequence[int], per_image: Sequence[int], unit: str) -> 
         right.set_ylabel("images")
         figure.subplots_adjust(left=0.08, right=0.985, top=0.86, bottom=0.21, wspace=0.24)
 
-    alt = (f"Two histograms. Size of {len(sizes):,} objects: {min(sizes):,} to {max(sizes):,} {unit}, median {median(sizes):,.0f}. "
-           f"Objects in an image: {min(per_image):,} to {max(per_image):,}, median {_number(median(per_image))}.")
+    alt = (f"Two histograms. Size of {len(sizes):,} objects: {_round(min(sizes))} to {_round(max(sizes))} {unit}, median "
+           f"{_round(median(sizes))}. Objects in an image: {min(per_image):,} to {max(per_image):,}, median "
+           f"{_number(median(per_image))}.")
     said = f"{count(len(sizes), 'object')} in {count(len(per_image), 'image')}, sizes on a logarithmic axis; the lines are medians."
     return chart(svg(draw, (WIDTH, 2.3)), alt, said)
 
 
-def _histogram(axes: Axes, values: Sequence[int], bins: Any, title: str, label: str) -> None:
+def _round(value: float) -> str:
+    """Whole from 10 on, else with two digits."""
+    return f"{value:,.0f}" if value >= 10 or value == round(value) else f"{value:.2g}"
+
+
+def _histogram(axes: Axes, values: Sequence[float], bins: Any, title: str, label: str) -> None:
     axes.hist(values, bins=bins, color=MAIN)
     axes.axvline(float(median(values)), color=MARKED, linewidth=1.1)
     axes.set_title(title)

@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+from biomask.reports.blocks import Figure, Headline, KeyValues, Paragraph, Section, Table, show
 from biomask.reports.evaluation import HOW, over
 from biomask.reports.examples import LONGEST, Example, panels, typical
 from biomask.reports.figures import score_bars
-from biomask.reports.html import Figure, Headline, KeyValues, Paragraph, Section, Table, render, show
+from biomask.reports.html import render
 from biomask.reports.parts import (
     chart,
     class_table,
@@ -19,11 +20,11 @@ from biomask.reports.parts import (
     interval_note,
     learning_section,
     per_image_section,
-    settings_section,
     summary_table,
 )
 from biomask.reports.pictures import picture, side_by_side
-from biomask.reports.training import data_facts
+from biomask.reports.quality import titles
+from biomask.reports.training import data_facts, recipe_section
 
 if TYPE_CHECKING:
     from biomask.checkpoint import ModelHeader
@@ -46,13 +47,13 @@ def demo_report(*, header: ModelHeader, history: Sequence[LogRow], evaluation: M
     sections = (
         Section("", (_headline(header, history, evaluation), *((strip,) if strip else ()))),
         _comparison(evaluation, baselines),
-        Section("Scores", (Paragraph(f"{over(evaluation)} {HOW}"), summary_table(evaluation),
+        Section("Scores", (Paragraph(f"{over(evaluation)} {HOW}"), summary_table(evaluation, titles(evaluation)),
                            class_table(evaluation))),
         learning_section(history),
         examples_section(examples, over="the held-out images"),
         per_image_section(evaluation),
-        Section("Data", (KeyValues(data_facts(header)),)),
-        settings_section(header.recipe, facts),
+        Section("Data", (KeyValues((*data_facts(header), *facts.items())),)),
+        recipe_section(header.recipe),
     )
     return render("Demo report", f"synthetic phase-contrast cells; a small U-Net, scored on {images}", sections)
 

@@ -7,9 +7,11 @@ from typing import Any
 
 from biomask.evaluation.instances import COUNTS, SCORES
 from biomask.labels import Legend
+from biomask.reports.blocks import Cell, Gallery, Headline, Jump, KeyValues, Paragraph, Section, Table
 from biomask.reports.examples import Example
 from biomask.reports.figures import per_image_scores
-from biomask.reports.html import Block, Cell, Headline, KeyValues, Paragraph, Section, Table, render
+from biomask.reports.html import render
+from biomask.reports.methods import evaluation_methods, methods_section
 from biomask.reports.parts import (
     chart,
     class_names,
@@ -17,52 +19,71 @@ from biomask.reports.parts import (
     count,
     examples_section,
     folded,
-    footnotes,
     interval_note,
+    notes_again,
     per_image_section,
     summary_table,
 )
+from biomask.reports.quality import (
+    PIXELS,
+    annotator_section,
+    calibration_section,
+    counts_section,
+    groups_section,
+    paired_section,
+    titles,
+)
+from biomask.reports.run import versions
 
 HOW = "In a mean over images each image counts alike; pooled over pixels, large images and large structures count more."
 
 HOW_OBJECTS = "In a mean over images each image counts alike; pooled over objects, images with many of them count more."
 
+#: Scores of pixels in the table of each image of objects; the others are in the JSON.
+OF_PIXELS = ("dice", "hd95", "nsd")
 
-def evaluation_report(evaluation: Mapping[str, Any], examples: Sequence[Example]) -> str:
-    """HTML page on one evaluation. evaluation: the content of the evaluation JSON; examples: some of its images."""
+
+def evaluation_report(evaluation: Mapping[str, Any], examples: Sequence[Example], pictures: Sequence[Gallery] = ()) -> str:
+    """HTML page on one evaluation.
+
+    evaluation: the content of the evaluation JSON, also of an older one, which lacks some keys. examples: some of its images.
+    pictures: of images that became wrong against other predictions.
+    """
     images = count(int(evaluation["n_images"]), "image")
     objects = evaluation.get("kind") == "instances"
-    sections = (*(_of_objects(evaluation) if objects else _of_pixels(evaluation)),
-                *((examples_section(examples, over="the images scored here"),) if examples or not objects else ()),
-                Section("What was compared", (KeyValues(_compared(evaluation)),)))
-    return render("Evaluation report", f"{evaluation['predictions']} against {evaluation['truth']}, {images}", sections)
+    first, *rest = _of_objects(evaluation) if objects else _of_pixels(evaluation)
+    shown = (examples_section(examples, over="the images scored here"),) if examples or not objects else ()
+    sections = [*paired_section(evaluation, pictures), *annotator_section(evaluation), *shown, *rest, *groups_section(evaluation),
+                *calibration_section(evaluation), methods_section(evaluation_methods(evaluation, versions())),
+                Section("What was compared", (KeyValues(_compared(evaluation)),), "compared")]
+    ways = Jump(tuple((s.title, s.anchor) for s in sections))
+    return render("Evaluation report", f"{evaluation['predictions']} against {evaluation['truth']}, {images}",
+                  [Section("", (first.blocks[0], ways, *first.blocks[1:])), *sections])
 
 
 def _of_pixels(evaluation: Mapping[str, Any]) -> tuple[Section, ...]:
     each = "Each structure" if evaluation.get("kind") == "multilabel" else "Each class"
-    return (Section("", (score_headline(evaluation), Paragraph(f"{over(evaluation)} {HOW}"), summary_table(evaluation))),
-            Section(each, (class_table(evaluation),)), per_image_section(evaluation))
+    names = titles(evaluation)
+    classes: Mapping[str, Any] = next(iter(evaluation["per_class"].values()), {})
+    return (Section("", (score_headline(evaluation), Paragraph(f"{over(evaluation)} {HOW}"), summary_table(evaluation, names))),
+            Section(each, (class_table(evaluation, titles(evaluation, classes)),), "classes"),
+            per_image_section(evaluation, names))
 
 
 def _of_objects(evaluation: Mapping[str, Any]) -> tuple[Section, ...]:
     """Headline, scores, counts, classes where there are several, and images."""
-    mean, pooled = evaluation["mean"], evaluation["pooled"]
+    mean = evaluation["mean"]
     headline = Headline(tuple((title, mean[key], interval_note(evaluation, key)) for key, title in (
         ("ap50", "AP at 0.5"), ("ap", "AP, mean over 0.5 … 0.95"), ("f1", "F1 at 0.5"), ("pq", "panoptic quality"))))
-    titles = {**SCORES, "dice": "Dice of the pixels", "iou": "IoU of the pixels", "count_error": "count error",
-              "count_bias": "count bias"}
-    rows = tuple((title, mean[key], evaluation["intervals"][key]["low"], evaluation["intervals"][key]["high"],
-                  _ends(evaluation["intervals"][key]), pooled.get(key)) for key, title in titles.items())
+    pixels = {k: f"{name} of the pixels" if k in PIXELS else name for k, name in titles(evaluation).items() if k != "pixel_error"}
+    names = {**SCORES, **pixels, "count_error": "count error", "count_bias": "count bias"}
     said = f"{objects_line(evaluation)} {HOW_OBJECTS}"
-    summary = Table(("metric", "mean over images", "low", "high", "low and high are", "pooled over objects"), rows,
-                    footnotes(evaluation))
-    blocks: list[Block] = [headline, Paragraph(said), summary]
-    classes = evaluation["per_class"]
-    foreground = {v: c for v, c in classes.items() if "ap50" in c}
+    foreground = {v: c for v, c in evaluation["per_class"].items() if "ap50" in c}
     table = Table(("class", "value", *SCORES.values(), "Dice", *COUNTS.values()), tuple(
         (str(c["name"]), int(v), *(c[k] for k in SCORES), c["dice"], *(c[k] for k in COUNTS)) for v, c in foreground.items()),
-        footnotes(evaluation))
-    return (Section("", tuple(blocks)), Section("Each class", (table,)), _objects_of_each_image(evaluation))
+        notes_again(evaluation))
+    return (Section("", (headline, Paragraph(said), summary_table(evaluation, names))), *counts_section(evaluation),
+            Section("Each class", (table,), "classes"), _objects_of_each_image(evaluation))
 
 
 def _objects_of_each_image(evaluation: Mapping[str, Any]) -> Section:
@@ -71,10 +92,11 @@ def _objects_of_each_image(evaluation: Mapping[str, Any]) -> Section:
     figure = chart(per_image_scores([str(r["name"]) for r in rows], [r["ap50"] for r in rows], "AP at 0.5"),
                    f"AP at 0.5 of each of {images}, lowest first.",
                    f"AP at an IoU of 0.5 of {images}, lowest first; the line is the mean over these images.")
-    columns = {**SCORES, **COUNTS, "count_error": "count error", "dice": "Dice"}
-    table = Table(("image", *columns.values()), tuple((str(r["name"]), *(r[k] for k in columns)) for r in rows),
-                  footnotes(evaluation))
-    return Section("Each image", (figure, folded(table, "images with all their scores")))
+    pixels = {k: name for k, name in titles(evaluation).items() if k in OF_PIXELS}
+    columns = {**SCORES, **COUNTS, "count_error": "count error", **pixels}
+    table = Table(("image", *columns.values()), tuple((str(r["name"]), *(r.get(k) for k in columns)) for r in rows),
+                  notes_again(evaluation))
+    return Section("Each image", (figure, folded(table, "images with all their scores")), "images")
 
 
 def objects_line(evaluation: Mapping[str, Any]) -> str:
@@ -83,13 +105,6 @@ def objects_line(evaluation: Mapping[str, Any]) -> str:
     return (f"{pooled['tp']:,} of {count(pooled['true_objects'], 'object')} were found at an IoU of 0.5; of "
             f"{pooled['predicted_objects']:,} predicted ones {pooled['fp']:,} are none. There are "
             f"{count(pooled['merges'], 'merge')} and {count(pooled['splits'], 'split')}.")
-
-
-def _ends(interval: Mapping[str, Any]) -> str | None:
-    """What the two ends of an interval are."""
-    if interval["low"] is None:
-        return None
-    return "lowest and highest image" if interval["kind"] == "range" else str(interval["kind"])
 
 
 def over(evaluation: Mapping[str, Any]) -> str:
@@ -103,10 +118,12 @@ def over(evaluation: Mapping[str, Any]) -> str:
 
 def _compared(evaluation: Mapping[str, Any]) -> tuple[tuple[str, Cell], ...]:
     alone = ", ".join(str(name) for name in evaluation.get("without_truth") or ())
-    ignored = evaluation.get("ignore")
+    ignored, groups = evaluation.get("ignore"), evaluation.get("groups")
     return (("predictions", str(evaluation["predictions"])), ("truth", str(evaluation["truth"])),
             ("images", int(evaluation["n_images"])),
             ("classes (value in label files)", class_names(Legend.from_json(evaluation["legend"]))),
+            *((("how the truth was understood", str(evaluation["truth_is"])),) if evaluation.get("truth_is") else ()),
+            *((("groups", f"{int(groups['n']):,}: {groups['says']}"),) if groups else ()),
             *((("not judged: pixels of value", int(ignored)),) if ignored is not None else ()),
             *((("left out: predictions without a truth", alone),) if alone else ()))
 

@@ -13,7 +13,7 @@ from biomask.image import Image
 from biomask.labels import Legend
 from biomask.metrics import confusion_matrix, count_overlaps, match_overlaps, mean, overlap
 from biomask.prediction.outlines import draw_outlines, stretched
-from biomask.reports.html import Block, ColourKey, Figure, Gallery, Paragraph, show
+from biomask.reports.blocks import Block, ColourKey, Figure, Gallery, Paragraph, Wall, show
 from biomask.reports.pictures import (
     ADDED,
     CONFUSED,
@@ -145,12 +145,17 @@ def _outlined(example: Example, array: npt.NDArray[Any], classes: npt.NDArray[An
     return draw_outlines(example.image, array, example.legend)
 
 
-def example_blocks(examples: Sequence[Example], *, over: str) -> tuple[Block, ...]:
-    """The keys to the colours and one gallery each, worst first. over: which images these are, for the text."""
+def example_blocks(examples: Sequence[Example], *, over: str, ordered: bool = False) -> tuple[Block, ...]:
+    """The keys to the colours and one gallery each, worst first.
+
+    over: which images these are, for the text. ordered: whether the given order is kept.
+    """
     if not examples:
         return (Paragraph("No example was given."),)
-    shown = worst_first(examples)[:MOST_EXAMPLES]
-    return (Paragraph(_introduction(shown, len(examples), over)), *_keys(shown), *(_gallery(e) for e in shown))
+    shown = (list(examples) if ordered else worst_first(examples))[:MOST_EXAMPLES]
+    galleries = tuple(_gallery(e) for e in shown)
+    few = all(g.columns == 2 for g in galleries) and len(galleries) > 1
+    return (Paragraph(_introduction(shown, len(examples), over)), *_keys(shown), *((Wall(galleries),) if few else galleries))
 
 
 def legend_key(legend: Legend) -> ColourKey:
@@ -213,6 +218,16 @@ def _gallery(example: Example) -> Gallery:
     figures = tuple(Figure(picture(rgb, LONGEST), "image/png", f"{example.name}: {caption}", caption)
                     for caption, rgb in drawn)
     return Gallery(figures, columns=max(2, len(drawn)), title=title)
+
+
+def side_by_side_gallery(these: Example, others: Example) -> Gallery:
+    """The same image with two predictions and the errors of both: the other one above, this one below, where three fit a row."""
+    mine, theirs = dict(panels(these)), dict(panels(others))
+    drawn = (("image", mine["image"]), ("others", theirs["prediction"]), ("errors of the others", theirs["errors"]),
+             ("truth", mine["truth"]), ("these", mine["prediction"]), ("errors of these", mine["errors"]))
+    figures = tuple(Figure(picture(rgb, LONGEST), "image/png", f"{these.name}: {caption}", caption) for caption, rgb in drawn)
+    scores = f"{METRIC[these.kind]} {show(others.score)} before, {show(these.score)} now"
+    return Gallery(figures, 3, f"{these.name} · {scores}")
 
 
 def shrunk(example: Example, longest: int) -> Example:

@@ -29,7 +29,7 @@ MOST_NAMED = 40
 LONGEST_NAME = 30
 
 #: Inches at 96 CSS pixels each.
-WIDTH, _ROW = 7.5, 0.235
+WIDTH, WIDE, _ROW = 7.5, 9.6, 0.235
 
 _STYLE = {
     "svg.hashsalt": "biomask", "svg.fonttype": "none", "font.family": "sans-serif", "font.sans-serif": ["DejaVu Sans"],
@@ -42,7 +42,8 @@ _STYLE = {
 
 
 def learning_curves(history: Sequence[LogRow], score: str = "Dice") -> bytes:
-    """SVG: training loss and validation score over optimisation steps, the best validation ringed. score: its name."""
+    """SVG: training loss, validation score and learning rate over optimisation steps, the best validation ringed. score: its
+    name."""
     return fold_curves([history], score)
 
 
@@ -50,7 +51,8 @@ def fold_curves(histories: Sequence[Sequence[LogRow]], score: str = "Dice") -> b
     """SVG: the same of several trainings, a line each."""
     loss = [[(r.step, r.loss) for r in h if r.loss is not None] for h in histories]
     scores = [[(r.step, r.validation_score) for r in h if r.validation_score is not None] for h in histories]
-    drawn = ((_draw_loss, loss), (_draw_score(score), scores))
+    rates = [[(r.step, r.lr) for r in h if r.loss is not None] for h in histories]
+    drawn = ((_draw_loss, loss), (_draw_score(score), scores), (_draw_rate, rates))
     panels = [(draw_panel, [c for c in curves if c]) for draw_panel, curves in drawn if any(curves)]
     last = max((h[-1].step for h in histories if h), default=1)
 
@@ -60,12 +62,12 @@ def fold_curves(histories: Sequence[Sequence[LogRow]], score: str = "Dice") -> b
             draw_panel(axes, curves)
             axes.set_xlabel("optimisation step")
             axes.set_xlim(0, 1.04 * max(1, last))
-            axes.xaxis.get_major_locator().set_params(integer=True, nbins=6)
+            axes.xaxis.get_major_locator().set_params(integer=True, nbins=4 if len(panels) > 2 else 6)
         if not panels:
             figure.text(0.5, 0.5, "nothing was logged", ha="center")
-        figure.subplots_adjust(left=0.07, right=0.985, top=0.87, bottom=0.17, wspace=0.17)
+        figure.subplots_adjust(left=0.055, right=0.985, top=0.87, bottom=0.17, wspace=0.21)
 
-    return svg(draw, (WIDTH if len(panels) == 2 else WIDTH * 0.62, 2.7))
+    return svg(draw, ({3: WIDE, 2: WIDTH}.get(len(panels), WIDTH * 0.62), 2.7))
 
 
 def best_validation(history: Sequence[LogRow]) -> LogRow | None:
@@ -141,6 +143,15 @@ def _draw_score(name: str) -> Callable[[Axes, list[Curve]], None]:
     return draw
 
 
+def _draw_rate(axes: Axes, curves: list[Curve]) -> None:
+    for points in curves:
+        steps, values = zip(*points, strict=True)
+        axes.plot(steps, values, color=QUIET, linewidth=1.4, marker="o" if len(points) == 1 else None, markersize=4)
+    axes.set_ylim(bottom=0)
+    axes.yaxis.set_major_formatter(lambda value, _: f"{value:.2g}")
+    axes.set_title(f"Learning rate · up to {max(v for points in curves for _, v in points):.2g}")
+
+
 def _range(values: Sequence[float]) -> str:
     """Ascending values in short."""
     low, high = f"{values[0]:.3f}", f"{values[-1]:.3f}"
@@ -160,7 +171,7 @@ def _draw_rows(figure: Any, rows: Sequence[tuple[str, float | None]], label: str
     if bars:
         axes.barh([n for n, _ in defined], [v for _, v in defined], height=0.62, color=colours)
     else:
-        axes.scatter([v for _, v in defined], [n for n, _ in defined], s=26, color=colours, zorder=3)
+        axes.scatter([v for _, v in defined], [n for n, _ in defined], s=26, color=colours, zorder=3, clip_on=False)
     if mean and len(defined) > 1:
         average = float(np.mean([v for _, v in defined]))
         axes.axvline(average, color=MARKED, linewidth=1.1)
@@ -180,7 +191,7 @@ def _draw_ranks(figure: Any, values: Sequence[float], images: int, label: str) -
     """Dots by rank; values ascend, images without one are only counted."""
     axes = figure.add_subplot()
     figure.subplots_adjust(left=0.08, right=0.9, top=0.95, bottom=0.18)
-    axes.scatter(range(1, len(values) + 1), values, s=12, color=MAIN, zorder=3)
+    axes.scatter(range(1, len(values) + 1), values, s=12, color=MAIN, zorder=3, clip_on=False)
     axes.set_ylim(0, max(1.0, 1.05 * max(values, default=0.0)))
     axes.set_ylabel(label)
     axes.set_xlabel(f"{len(values):,} images, from lowest to highest" if len(values) == images else

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import csv
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from math import prod
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -20,11 +21,15 @@ from biomask.evaluation.meaning import class_ids, true_labels
 from biomask.image import Image
 from biomask.io import read_image, read_label_values
 from biomask.labels import Legend
-from biomask.prediction.folder import selection_of
+from biomask.prediction.folder import OBJECTS_FILE, selection_of
 from biomask.prediction.maps import decide, predict_maps
 from biomask.prediction.objects import find_objects
-from biomask.prediction.predict import PredictOptions, copies_of
-from biomask.reports.examples import LONGEST, MOST_EXAMPLES, Example, compared, shrunk
+from biomask.prediction.options import PredictOptions
+from biomask.prediction.work import copies_of
+from biomask.reports.blocks import Gallery
+from biomask.reports.examples import LONGEST, MOST_EXAMPLES, Example, compared, shrunk, side_by_side_gallery, worst_first
+from biomask.reports.prediction import Sizes
+from biomask.reports.unusual import striking_first, unusual
 from biomask.stored import Plane
 from biomask.training.folds import fold_splits
 from biomask.training.validation import AS_IT_IS, validation_tile
@@ -34,25 +39,77 @@ if TYPE_CHECKING:
 
     from biomask.data.dataset import Dataset
 
-#: Held-out images shown after a training.
-SHOWN = 4
+#: Held-out images shown after a training, and the most that are looked at to find the worst of them.
+SHOWN, MOST_SCORED = 6, 60
 
 #: Pixels, of all copies and networks, that are predicted again for pictures, which adds to the time asked for.
 MOST_PREDICTED = 2_400_000
+
+#: Of a column of objects.csv.
+UNITS = {"area_px": "px", "area_um2": "µm²", "volume_px": "voxels", "volume_um3": "µm³"}
+
+#: Images that became wrong are shown up to this number.
+MOST_CHANGED = 4
+
+#: Fewer images than this are better predicted once each, if that makes more.
+ENOUGH = 12
 
 #: Larger images are not shown, since a report must not take the memory that prediction was bounded to.
 MOST_PIXELS = 16_000_000
 
 
-def held_out_examples(model: Model, held_out: Dataset, device: torch.device, shown: int = SHOWN) -> tuple[list[Example], bool]:
-    """(some of the held-out images as the model predicts them, whether copies were left out to save time)."""
-    each = MOST_PREDICTED // SHOWN // model.header.members
-    small = [i for i, size in enumerate(held_out.facts.sizes) if prod(size) <= each]
-    chosen = [small[n] for n in spread(len(small), shown)]
+@dataclass(frozen=True)
+class HeldOut:
+    """Held-out images, predicted again after a training."""
+
+    examples: tuple[Example, ...] = ()
+    """Some of them: the worst, the middle one and the best, the worst first."""
+    scores: tuple[tuple[str, float | None], ...] = ()
+    """Name and score of each that was predicted."""
+    of: int = 0
+    """Images held out."""
+    plain: bool = False
+    """Whether copies were left out to save time, though the model takes the mean of some."""
+
+
+def held_out_examples(model: Model, held_out: Dataset, device: torch.device, shown: int = SHOWN,
+                      most: int | None = None) -> HeldOut:
+    """As many held-out images as there is time for, spread evenly, predicted and scored; pictures of the worst of them.
+
+    most: pixels that are predicted, all copies and networks together.
+    """
+    budget = (MOST_PREDICTED if most is None else most) // model.header.members
+    sizes = [prod(s) for s in held_out.facts.sizes]
+    small = [i for i, size in enumerate(sizes) if size <= budget // min(shown, 4)]
     copies = copies_of(model, PredictOptions())
-    plain = len(copies) > 1 and any(prod(held_out.facts.sizes[i]) * len(copies) > each for i in chosen)
+    once, several = _affordable(small, sizes, budget), _affordable(small, sizes, budget // len(copies))
+    plain = len(once) > len(several) and len(several) < ENOUGH
     model.network.to(device)
-    return [_held_out_example(model, held_out, i, AS_IT_IS if plain else copies, device) for i in chosen], plain and bool(chosen)
+    found = worst_first([_held_out_example(model, held_out, i, AS_IT_IS if plain else copies, device)
+                         for i in (once if plain else several)])
+    scores = sorted((e.name, e.score) for e in found)
+    return HeldOut(tuple(_telling(found, shown)), tuple(scores), len(held_out), plain and bool(found))
+
+
+def _affordable(images: Sequence[int], sizes: Sequence[int], budget: int) -> Sequence[int]:
+    """As many of the images as their pixels fit, spread evenly."""
+    for most in range(min(len(images), MOST_SCORED), 0, -1):
+        chosen = [images[n] for n in spread(len(images), most)]
+        if sum(sizes[i] for i in chosen) <= budget:
+            return chosen
+    return ()
+
+
+def _telling(ordered: Sequence[Example], shown: int) -> Sequence[Example]:
+    """Of examples, worst first: the worst, and if there is room the middle one and the best."""
+    if len(ordered) <= shown:
+        return ordered
+    if shown < 3:
+        return ordered[:shown]
+    scored = [e for e in ordered if e.score is not None] or list(ordered)
+    worst = scored[: shown - 2]
+    rest = [e for e in scored if all(e is not w for w in worst)]
+    return [*worst, *([rest[len(rest) // 2], rest[-1]] if len(rest) > 1 else rest)]
 
 
 def _held_out_example(model: Model, held_out: Dataset, i: int, copies: Sequence[Any], device: torch.device) -> Example:
@@ -70,25 +127,54 @@ def _held_out_example(model: Model, held_out: Dataset, i: int, copies: Sequence[
     return shrunk(compared(example), LONGEST)
 
 
-def fold_examples(folder: Path, model: Model, dataset: Dataset, device: torch.device) -> tuple[list[Example], bool]:
-    """The same of a cross-validation: of each of some folds an image that it held out, predicted by its own network."""
+def fold_examples(folder: Path, model: Model, dataset: Dataset, device: torch.device) -> HeldOut:
+    """The same of a cross-validation: of some folds the worst of the images that each held out, predicted by its own network."""
     members, settings = model.header.members, model.header.recipe.training
     splits = fold_splits([p.name for p in dataset.pairs], dataset.facts.groups, members, settings.seed)
-    examples, plain = list[Example](), False
-    for n in spread(members, SHOWN):
-        own = folder / "folds" / str(n + 1)
-        if (own / MODEL_FILE).is_file():
-            found, short = held_out_examples(load_model(own), dataset.subset(splits[n].validation), device, shown=1)
-            examples += [replace(e, name=f"{e.name} (fold {n + 1})") for e in found]
-            plain = plain or short
-    return examples, plain
+    examples, scores, plain = list[Example](), list[tuple[str, float | None]](), False
+    chosen = [n for n in spread(members, SHOWN) if (folder / "folds" / str(n + 1) / MODEL_FILE).is_file()]
+    for n in chosen:
+        own = held_out_examples(load_model(folder / "folds" / str(n + 1)), dataset.subset(splits[n].validation), device, shown=1,
+                                most=MOST_PREDICTED // len(chosen))
+        examples += [replace(e, name=f"{e.name} (fold {n + 1})") for e in own.examples]
+        scores += own.scores
+        plain = plain or own.plain
+    return HeldOut(tuple(worst_first(examples)), tuple(scores), len(dataset), plain)
 
 
 def prediction_examples(model: Model, out: Path, record: Mapping[str, Any]) -> list[Example]:
-    """Some of the images of a folder of predictions."""
-    small = [(name, entry) for name, entry in record["images"].items()
-             if prod(entry["size"]) <= MOST_PIXELS and Path(entry.get("file", "")).is_file()]
-    return [_predicted_example(model, out, record, *small[i]) for i in spread(len(small), MOST_EXAMPLES // 2)]
+    """Some of the images of a folder of predictions: those with warnings and the most unusual ones first, then usual ones."""
+    images = record["images"]
+    far = unusual(images)
+    ordered = [name for name in striking_first(images)
+               if prod(images[name]["size"]) <= MOST_PIXELS and Path(images[name].get("file", "")).is_file()]
+    most = MOST_EXAMPLES // 2
+    usual = sorted(ordered[most - 2:], key=lambda n: far[n].score)[:2]
+    chosen = ordered if len(ordered) <= most else [*ordered[: most - 2], *usual]
+    found = []
+    for name in chosen:
+        example = _predicted_example(model, out, record, name, images[name])
+        remarks = [example.note, far[name].reason, *images[name].get("warnings", ())[:1]]
+        found.append(replace(example, note=" · ".join(filter(None, remarks))))
+    return found
+
+
+def object_sizes(out: Path) -> Sizes | None:
+    """Area or volume of every object in objects.csv, in micrometres where all of them have it; None without any."""
+    path = out / OBJECTS_FILE
+    if not path.is_file():
+        return None
+    with path.open(encoding="utf-8", newline="") as file:
+        rows = csv.reader(file)
+        columns = next(rows, [])
+        named = [c for c in ("area_px", "area_um2", "volume_px", "volume_um3") if c in columns]
+        places = [columns.index(c) for c in named]
+        values = [[float(row[p]) if row[p] else 0.0 for p in places] for row in rows]
+    for column in reversed(range(len(named))):
+        found = tuple(row[column] for row in values)
+        if found and min(found) > 0:
+            return Sizes(found, UNITS[named[column]])
+    return None
 
 
 def _predicted_example(model: Model, out: Path, record: Mapping[str, Any], name: str, entry: Mapping[str, Any]) -> Example:
@@ -122,6 +208,23 @@ def evaluation_examples(judged: Judged) -> list[Example]:
         if example is not None:
             examples.append(shrunk(compared(example), LONGEST))
     return examples
+
+
+def changed_pictures(judged: Judged) -> tuple[Gallery, ...]:
+    """The images that became wrong against other predictions, the largest fall first, with both; none without others."""
+    wrong = [e["name"] for e in (judged.scores.get("paired") or {}).get("newly_wrong") or ()]
+    mine, others = _with_images({c.name: c for c in judged.cases}, Path(judged.scores["truth"])), {c.name: c for c in judged.others}
+    pixels = {r["name"]: r["pixels"] for r in judged.scores["per_image"]}
+    found = list[Gallery]()
+    for name in wrong:
+        if name not in mine or name not in others or pixels[name] > MOST_PIXELS or len(found) == MOST_CHANGED:
+            continue
+        image = _readable(mine[name], judged)
+        other = replace(others[name], pair=mine[name].pair)
+        pair = [] if image is None else [_judged_example(case, judged, image) for case in (mine[name], other)]
+        if len(pair) == 2 and pair[0] is not None and pair[1] is not None:
+            found.append(side_by_side_gallery(*(shrunk(compared(e), LONGEST) for e in pair if e is not None)))
+    return tuple(found)
 
 
 def _judged_example(case: Case, judged: Judged, image: Image) -> Example | None:

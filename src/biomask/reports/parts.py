@@ -6,17 +6,22 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from biomask.labels import Legend
+from biomask.reports.blocks import Block, Cell, Figure, Fold, Paragraph, Section, Table, show
 from biomask.reports.examples import Example, example_blocks
 from biomask.reports.figures import best_validation, fold_curves, learning_curves, on_dark, per_image_scores
-from biomask.reports.html import Block, Cell, Code, Figure, Fold, KeyValues, Paragraph, Section, Table, show
 from biomask.reports.scores import MEANINGS, SELECTED, Meaning
 
 if TYPE_CHECKING:
-    from biomask.recipe import Recipe
     from biomask.training.resume import LogRow
 
 #: Longer tables are folded.
 MOST_ROWS = 40
+
+#: Scores that every evaluation has: key, title.
+MEAN_SCORES: Mapping[str, str] = {"dice": "Dice", "iou": "IoU", "pixel_error": "pixel error"}
+
+#: By what the rule on empty cells is known.
+UNDEFINED_NOTE = "does not count"
 
 #: What an evaluation calls the lowest and highest image, which it gives where an interval would claim too much.
 RANGE = "range"
@@ -60,7 +65,7 @@ def learning_section(history: Sequence[LogRow], meaning: Meaning = MEANINGS["cla
     """Curves of the training, or of each fold, with what they were computed over. meaning: of the validation score."""
     histories = [h for h in (folds or (history,)) if h]
     if not histories:
-        return Section("How it learnt", (Paragraph("Nothing was logged: the training ended before its first entry."),))
+        return Section("How it learnt", (Paragraph("Nothing was logged: the training ended before its first entry."),), "learning")
     name, ends = meaning.name, [h[-1] for h in histories]
     best = [b for h in histories if (b := best_validation(h)) is not None]
     steps = count(max(r.step for r in ends), "optimisation step")
@@ -76,64 +81,65 @@ def learning_section(history: Sequence[LogRow], meaning: Meaning = MEANINGS["cla
         alt = f"Training loss and validation {name} over optimisation steps; best {name} " + "; ".join(
             f"{show(b.validation_score)} at step {b.step}" for b in best) + "."
     drawn = fold_curves(histories, meaning.name) if folds else learning_curves(history, meaning.name)
-    return Section("How it learnt", (chart(drawn, alt, " ".join(caption)),))
+    return Section("How it learnt", (chart(drawn, alt, " ".join(caption)),), "learning")
 
 
 def interval_note(evaluation: Mapping[str, Any], metric: str) -> str:
     """The interval of a mean score in words; of few images their range, which is none."""
     interval = (evaluation.get("intervals") or {}).get(metric) or {}
+    kind, _, units = str(interval.get("kind")).partition(" over ")
     images = count(int(interval.get("n") or evaluation["n_images"]), "image")
     if interval.get("low") is None or interval.get("high") is None:
         return f"over {images}, no interval"
     limits = f"{show(interval['low'])} to {show(interval['high'])}"
-    if interval["kind"] == RANGE:
-        return f"{limits} is the range of {images}, too few for an interval"
-    return f"{limits} ({interval['kind']}, {images})"
+    if kind == RANGE:
+        return f"{limits} is the range of {units or images}, too few for an interval"
+    return f"{limits} ({kind}, {f'{units} of ' if units else ''}{images})"
 
 
-def class_table(evaluation: Mapping[str, Any]) -> Table:
-    """Scores of each class, as the mean over images and pooled over all pixels."""
+def class_table(evaluation: Mapping[str, Any], names: Mapping[str, str] = MEAN_SCORES) -> Table:
+    """Scores of each class, as the mean over images and pooled over all pixels. names: of the scores, by key."""
     pooled = evaluation["pooled"].get("per_class") or {}
-    rows = tuple((str(c["name"]), int(value), c.get("images"), c["dice"], c["iou"],
-                  _get(pooled, value, "dice"), _get(pooled, value, "iou"))
-                 for value, c in evaluation["per_class"].items())
-    return Table(("class", "value", "images", "Dice, mean", "IoU, mean", "Dice, pooled", "IoU, pooled"), rows,
-                 footnotes(evaluation))
+    rows = tuple((str(c["name"]), int(value), c.get("images"), *(c.get(k) for k in names), _get(pooled, value, "dice"),
+                  _get(pooled, value, "iou")) for value, c in evaluation["per_class"].items())
+    columns = (f"{name}, mean" if k in MEAN_SCORES else name for k, name in names.items())
+    return Table(("class", "value", "images", *columns, "Dice, pooled", "IoU, pooled"), rows, notes_again(evaluation))
 
 
-def summary_table(evaluation: Mapping[str, Any]) -> Table:
-    """Every metric: mean over images, its interval, and pooled over all pixels."""
+def summary_table(evaluation: Mapping[str, Any], names: Mapping[str, str]) -> Table:
+    """Every metric: mean over images, its interval, and pooled over all pixels. names: of the scores, by key."""
     rows = []
-    for metric, name in (("dice", "Dice"), ("iou", "IoU"), ("pixel_error", "pixel error")):
+    for metric, name in names.items():
         interval = (evaluation.get("intervals") or {}).get(metric) or {}
-        rows.append((name, evaluation["mean"].get(metric), interval.get("low"), interval.get("high"), _limits(interval),
+        rows.append((name, evaluation["mean"].get(metric), interval.get("low"), interval.get("high"), ends_of(interval),
                      evaluation["pooled"].get(metric)))
-    return Table(("metric", "mean over images", "low", "high", "low and high are", "pooled over pixels"), tuple(rows),
+    pooled = "objects" if evaluation.get("kind") == "instances" else "pixels"
+    return Table(("metric", "mean over images", "low", "high", "low and high are", f"pooled over {pooled}"), tuple(rows),
                  footnotes(evaluation))
 
 
-def per_image_section(evaluation: Mapping[str, Any]) -> Section:
+def per_image_section(evaluation: Mapping[str, Any], names: Mapping[str, str] = MEAN_SCORES) -> Section:
     """Dice of every image as a chart, and all scores in a table."""
     rows = evaluation["per_image"]
     if not rows:
-        return Section("Each image", (Paragraph("No image was scored."),))
-    names, values = [str(r["name"]) for r in rows], [r["dice"] for r in rows]
+        return Section("Each image", (Paragraph("No image was scored."),), "images")
+    named, values = [str(r["name"]) for r in rows], [r["dice"] for r in rows]
     images = count(len(rows), "image")
     over = "structures" if evaluation.get("kind") == "multilabel" else "classes other than background"
-    figure = chart(per_image_scores(names, values, "Dice"), f"Dice of each of {images}, lowest first.",
+    figure = chart(per_image_scores(named, values, "Dice"), f"Dice of each of {images}, lowest first.",
                    f"Dice of {images}, lowest first, each the mean over its {over}; the line is the mean over these images.")
-    return Section("Each image", (figure, folded(per_image_table(evaluation), "images with all their scores")))
+    return Section("Each image", (figure, folded(per_image_table(evaluation, names), "images with all their scores")), "images")
 
 
-def per_image_table(evaluation: Mapping[str, Any]) -> Table:
+def per_image_table(evaluation: Mapping[str, Any], names: Mapping[str, str]) -> Table:
     """One row an image, in the order of the evaluation; one Dice a class where several are not background."""
     foreground = list(Legend.from_json(evaluation["legend"]))[1:]
     several = [(str(e.value), e.name) for e in foreground] if len(foreground) > 1 else []
-    columns = ("image", "pixels", "Dice", "IoU", "pixel error", *(f"Dice, {name}" for _, name in several))
+    columns = ("image", "pixels", *names.values(), *(f"Dice, {name}" for _, name in several))
     rows: list[tuple[Cell, ...]] = [
-        (str(r["name"]), r["pixels"], r["dice"], r["iou"], r["pixel_error"],
+        (str(r["name"]), r["pixels"], *(r.get(k) for k in names),
          *(_get(r.get("classes") or {}, value, "dice") for value, _ in several)) for r in evaluation["per_image"]]
-    return Table(columns, tuple(rows), footnotes(evaluation))
+    return Table(columns, tuple(rows), notes_again(evaluation))
 
 
 def footnotes(evaluation: Mapping[str, Any]) -> tuple[str, ...]:
@@ -141,18 +147,15 @@ def footnotes(evaluation: Mapping[str, Any]) -> tuple[str, ...]:
     return tuple(str(note) for note in evaluation.get("footnotes") or ())
 
 
+def notes_again(evaluation: Mapping[str, Any], beginnings: tuple[str, ...] = ()) -> tuple[str, ...]:
+    """The rule on empty cells, and those with one of these beginnings, for tables below the one that has all of them."""
+    found = [n for n in footnotes(evaluation) if UNDEFINED_NOTE in n or n.startswith(beginnings or ("\0",))]
+    return (*found, "All rules stand below the first table.") if footnotes(evaluation) else ()
+
+
 def examples_section(examples: Sequence[Example], *, over: str) -> Section:
     """Pictures, worst first."""
-    return Section("Examples", example_blocks(examples, over=over))
-
-
-def settings_section(recipe: Recipe, facts: Mapping[str, str]) -> Section:
-    """Facts and the whole recipe."""
-    named = (("recipe", recipe.name), ("what it is", recipe.title), ("follows", recipe.source))
-    known = tuple((k, v) for k, v in named if v)
-    choices = tuple(("choice", c) for c in recipe.choices)
-    return Section("Settings", (KeyValues((*known, *choices, *facts.items())),
-                                Code(recipe.to_yaml(), "The whole recipe as YAML, to train the same again")))
+    return Section("Examples, the worst first", example_blocks(examples, over=over), "examples")
 
 
 def class_names(legend: Legend) -> str:
@@ -160,12 +163,13 @@ def class_names(legend: Legend) -> str:
     return ", ".join(f"{e.name} ({e.value})" for e in legend)
 
 
-def _limits(interval: Mapping[str, Any]) -> str | None:
+def ends_of(interval: Mapping[str, Any]) -> str | None:
     """What the two ends of an interval are."""
     kind = interval.get("kind")
     if kind is None or interval.get("low") is None:
         return None
-    return "lowest and highest image" if kind == RANGE else str(kind)
+    units = str(kind).partition(" over ")[2]
+    return f"lowest and highest {'group' if units else 'image'}" if str(kind).startswith(RANGE) else str(kind)
 
 
 def _get(table: Mapping[str, Any], value: str, metric: str) -> float | None:

@@ -3,19 +3,55 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from biomask.labels import Legend
-from biomask.reports.examples import Example
-from biomask.reports.html import Block, Cell, Files, Headline, KeyValues, Paragraph, Section, Table, render
-from biomask.reports.parts import count, duration, examples_section, folded
+from biomask.reports.blocks import (
+    Block,
+    Cell,
+    Files,
+    Finding,
+    Findings,
+    Fold,
+    Headline,
+    Jump,
+    KeyValues,
+    Paragraph,
+    Section,
+    Table,
+)
+from biomask.reports.contents import object_chart
+from biomask.reports.examples import Example, example_blocks
+from biomask.reports.html import render
+from biomask.reports.methods import methods_section, prediction_methods
+from biomask.reports.parts import count, duration, folded
+from biomask.reports.run import versions
 from biomask.reports.scores import legend_fact
+from biomask.reports.unusual import FEWEST
+
+if TYPE_CHECKING:
+    from biomask.checkpoint import ModelHeader
+
+
+@dataclass(frozen=True)
+class Sizes:
+    """Of all objects of a prediction, where they are known."""
+
+    values: tuple[float, ...]
+    unit: str
+
 
 UNJUDGED = ("No truth was compared here, so nothing on this page says how right the masks are. Look at the outlines, "
             "and score some images with 'biomask evaluate'.")
 
+
+#: Of the summary of an image, what the table shows: key, title.
+MEASURED = {"objects_per_mm2": "objects a mm²", "objects_per_mm3": "objects a mm³", "area_um2_median": "median area, µm²",
+            "volume_um3_median": "median volume, µm³", "area_px_median": "median area, px", "volume_px_median": "median volume, px",
+            "touching_border": "cut by the edge", "probability_mean": "mean probability"}
 
 #: How often an image is predicted, by name.
 COPIES = {"none": "once", "mirrors": "as the mean over mirrored copies",
@@ -26,19 +62,60 @@ OBJECTS = {"classes": "connected pieces of a class", "multilabel": "connected pi
            "instances": "each told from those that touch it"}
 
 
-def prediction_report(record: Mapping[str, Any], examples: Sequence[Example]) -> str:
-    """HTML page on one prediction. record: the content of its run.json; examples: some of its images."""
+def prediction_report(record: Mapping[str, Any], examples: Sequence[Example], sizes: Sizes | None = None,
+                      header: ModelHeader | None = None) -> str:
+    """HTML page on one prediction.
+
+    record: the content of its run.json; examples: some of its images; sizes: of all its objects; header: of its model.
+    """
     images, failed = record.get("images") or {}, record.get("failed") or {}
     legend = Legend.from_json(record["legend"])
+    stored = {"biomask": record.get("biomask_version"), "torch": record.get("torch_version")}
+    used = {**versions(), **{k: str(v) for k, v in stored.items() if v}}
     sections = [
-        Section("", (_headline(record), Paragraph(UNJUDGED))),
-        *([Section("Failed", (_failures(failed),))] if failed else []),
-        examples_section(examples, over="the images predicted here"),
-        Section("Each image", (_images(record, legend),)),
-        *((Section("Files", (Files(_files(record)),)),) if images else ()),
-        Section("How it was made", (KeyValues(_provenance(record, legend)),)),
+        *_warnings(record),
+        *([Section("Failed", (_failures(failed),), "failed")] if failed else []),
+        _examples(images, examples),
+        *_objects(images, sizes),
+        Section("Each image", (_images(record, legend),), "images"),
+        *((Section("Files", (Files(_files(record)),), "files"),) if images else ()),
+        methods_section(prediction_methods(record, header, used)),
+        Section("How it was made", (KeyValues(_provenance(record, legend)),), "made"),
     ]
-    return render("Prediction report", f"{count(len(images), 'image')} segmented into {_segmented(record, legend)}", sections)
+    ways = Jump(tuple((s.title, s.anchor) for s in sections))
+    return render("Prediction report", f"{count(len(images), 'image')} segmented into {_segmented(record, legend)}",
+                  [Section("", (_headline(record), ways, Paragraph(UNJUDGED))), *sections])
+
+
+def _warnings(record: Mapping[str, Any]) -> tuple[Section, ...]:
+    """What was remarkable over all images, then image by image; none where nothing was."""
+    told = [str(w) for w in record.get("warnings") or ()]
+    each = tuple((str(name), str(text)) for name, entry in (record.get("images") or {}).items()
+                 for text in entry.get("warnings") or ())
+    if not told and not each:
+        return ()
+    parts = [text.partition(": ") for text in told]
+    blocks: list[Block] = [Findings(tuple(
+        Finding("warning", head[:1].upper() + head[1:], (rest,) if rest else ()) for head, _, rest in parts))] if told else []
+    if each:
+        blocks.append(Fold(f"{count(len(each), 'remark')} on single images", (Table(("image", "in what it differs"), each),)))
+    return (Section("Warnings", tuple(blocks), "warnings"),)
+
+
+def _examples(images: Mapping[str, Mapping[str, Any]], examples: Sequence[Example]) -> Section:
+    blocks = example_blocks(examples, over="the images predicted here", ordered=True)
+    said: tuple[Block, ...] = ()
+    if len(images) >= FEWEST and examples:
+        said = (Paragraph("Images with warnings come first, then those whose number of objects, share of a class, sizes or "
+                          "probabilities are farthest from those of the others, then usual ones. Far is not wrong: look."),)
+    return Section("Examples, the most unusual first" if said else "Examples", (*said, *blocks), "examples")
+
+
+def _objects(images: Mapping[str, Mapping[str, Any]], sizes: Sizes | None) -> tuple[Section, ...]:
+    counted = [int(i["objects"]) for i in images.values() if i.get("objects") is not None]
+    if sizes is None or len(set(sizes.values)) < 2 or not counted:
+        return ()
+    return (Section("Objects", (object_chart(sizes.values, counted, sizes.unit),), "objects"),)
 
 
 def _kind(record: Mapping[str, Any]) -> str:
@@ -73,19 +150,28 @@ def _images(record: Mapping[str, Any], legend: Legend) -> Block:
     if not images:
         return Paragraph("No image was done.")
     kind, counted = _kind(record), _counted(record)
+    measured = {key: name for key, name in MEASURED.items() if any(key in (i.get("summary") or {}) for i in images.values())}
     rows = []
     for name, image in images.items():
         pixels = int(np.prod(image["size"], dtype=np.int64))
-        counts = image.get("class_pixels") or {}
+        counts, summary = image.get("class_pixels") or {}, image.get("summary") or {}
         shares = (_percent(counts.get(str(e.value)), pixels) for e in list(legend)[1:])
         rows.append((str(name), _size(image["size"]), _size(image.get("tile")), image.get("seconds"),
-                     *((image.get("objects"),) if counted else ()), *shares))
+                     *((image.get("objects"),) if counted else ()), *shares, *(_rounded(summary.get(key)) for key in measured)))
     columns = ("image", "size, px", "tile, px", "seconds", *(("objects",) if counted else ()),
-               *(f"{e.name}, share of pixels" for e in list(legend)[1:]))
+               *(f"{e.name}, share of pixels" for e in list(legend)[1:]), *measured.values())
     what = {"classes": "the class", "multilabel": "the structure", "instances": "an object of the class"}[kind]
     notes = (f"Share of pixels: pixels predicted as {what}, of all pixels of the image.",
-             *((f"Objects: {OBJECTS[kind]}.",) if counted else ()))
-    return folded(Table(columns, tuple(rows), notes), "images with size, time and share of each class")
+             *((f"Objects: {OBJECTS[kind]}.",) if counted else ()),
+             *(("All figures are in images.csv.",) if measured else ()))
+    return folded(Table(columns, tuple(rows), notes), "images with size, time, objects and share of each class")
+
+
+def _rounded(value: Any) -> Cell:
+    """Three digits, whole from 100 on."""
+    if not isinstance(value, float):
+        return value if isinstance(value, int) else None
+    return f"{value:,.0f}" if abs(value) >= 100 else f"{value:.3g}"
 
 
 def _files(record: Mapping[str, Any]) -> tuple[tuple[str, str], ...]:
@@ -94,6 +180,7 @@ def _files(record: Mapping[str, Any]) -> tuple[tuple[str, str], ...]:
     several = _kind(record) == "multilabel"
     masks = "a folder a structure: 255 where it is, 0 elsewhere" if several else "the value of its class a pixel"
     return (*((("objects.csv", "a row an object: its image, class, size, place, shape and brightness"),
+               ("images.csv", "a row an image: shares, counts, densities and sizes"),
                ("labels/", "the number of its object a pixel, as in objects.csv; 0 = none")) if _counted(record) else ()),
             *((("masks/", masks),) if first.get("mask") else ()), ("outlines/", "each image with what was found"))
 

@@ -8,8 +8,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import PurePath
 from typing import TYPE_CHECKING
 
+from biomask.reports.blocks import Sheet, Tag, Tile
 from biomask.reports.contents import caption
-from biomask.reports.html import Sheet, Tag, Tile
 from biomask.reports.parts import count
 
 if TYPE_CHECKING:

@@ -2,17 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import shlex
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from biomask.labels import Legend
-from biomask.reports.examples import Example
-from biomask.reports.html import Code, Headline, KeyValues, Paragraph, Points, Section, render
-from biomask.reports.parts import count, duration, examples_section, learning_section, settings_section
+from biomask.reports.blocks import Block, Code, Fold, Headline, Jump, KeyValues, Paragraph, Points, Section, Table
+from biomask.reports.card import card_section, model_card
+from biomask.reports.examples import METRIC, example_blocks
+from biomask.reports.figures import per_image_scores
+from biomask.reports.gather import HeldOut
+from biomask.reports.html import render
+from biomask.reports.methods import methods_section, training_methods
+from biomask.reports.parts import chart, count, duration, learning_section
+from biomask.reports.run import PACKAGES, Run, digest
 from biomask.reports.scores import SELECTED, fold_section, legend_fact, meaning_of, scores_blocks, trials_section
 
 if TYPE_CHECKING:
     from biomask.checkpoint import ModelHeader
+    from biomask.recipe import Recipe
     from biomask.training.resume import LogRow
 
 _NO_VALIDATION = "no image was held out, or training stopped before the first validation"
@@ -20,42 +28,35 @@ _NO_VALIDATION = "no image was held out, or training stopped before the first va
 _PLAIN = ("To save time these pictures were predicted once each; 'biomask predict' takes the mean over mirrored or turned copies, "
           "which is a little better.")
 
+_FOLDED = "Each was held out by a fold and predicted by the network of that fold alone."
 
-def training_report(header: ModelHeader, history: Sequence[LogRow], *, facts: Mapping[str, str], examples: Sequence[Example],
-                    choices: Sequence[str] = (), folds: Sequence[Sequence[LogRow]] = (), plain: bool = False) -> str:
+#: More names than this are folded.
+MOST_NAMED = 12
+
+
+def training_report(header: ModelHeader, history: Sequence[LogRow], run: Run, *, held: HeldOut | None = None,
+                    contents: Sequence[Block] = (), folds: Sequence[Sequence[LogRow]] = ()) -> str:
     """HTML page on one training.
 
-    facts: what else is worth knowing, e.g. device and data folder; examples: some of the held-out images; plain: whether they
-    were predicted without copies though the model takes the mean of some. choices: what was chosen and why, a sentence each.
+    held: held-out images as the model predicts them. contents: what the labels hold, as `contents.content_blocks` gives it.
     folds: the history of each fold of a cross-validation, which has none of its own.
     """
-    over = ("the images held out by a fold, each predicted by the network of that fold alone" if header.members > 1 else
-            "the images held out for validation, by which the weights were chosen")
-    shown = examples_section(examples, over=over)
-    if plain:
-        shown = Section(shown.title, (Paragraph(_PLAIN), *shown.blocks))
-    sections = (
-        Section("", (_headline(header, folds or (history,)), *scores_blocks(header))),
+    first = Section("", (_headline(header, folds or (history,)), *scores_blocks(header)))
+    sections = [
         *fold_section(header),
-        *trials_section(header),
         learning_section(history, meaning_of(header), folds),
-        shown,
-        *((Section("What was chosen, and why", (Points(tuple(choices)),)),) if choices else ()),
-        Section("Data", (KeyValues(data_facts(header)), *_hashes(header))),
-        settings_section(header.recipe, facts),
-    )
-    return render("Training report", f"{header.recipe.name} recipe, learning {_learnt(header)}", sections)
-
-
-def data_facts(header: ModelHeader) -> tuple[tuple[str, str], ...]:
-    """What the model was trained on, as its header knows it."""
-    spacing = " × ".join(f"{k} {v:g}" for k, v in header.spacing.items()) + " µm" if header.spacing else "unknown"
-    names = f" ({', '.join(header.channel_names)})" if header.channel_names else ""
-    files = f"{len(header.data_hashes):,}" if header.data_hashes else "not recorded"
-    return (legend_fact(header.kind, Legend.from_json(header.legend)),
-            ("kind of labels", header.kind), ("dimensions", f"{header.spatial_dims}D"),
-            ("channels", f"{header.in_channels}{names}"), ("pixel type", header.dtype or "unknown"),
-            ("pixel size", spacing), ("files, images and labels", files))
+        held_out_section(header, held or HeldOut()),
+        *trials_section(header),
+        *((Section("What was chosen, and why", (Points(run.choices),), "choices"),) if run.choices else ()),
+        data_section(header, run, contents),
+        methods_section(training_methods(header, run)),
+        card_section(model_card(header, run)),
+        repeat_section(header, run),
+        recipe_section(header.recipe),
+    ]
+    ways = Jump(tuple((s.title, s.anchor) for s in sections if s.anchor))
+    return render("Training report", f"{header.recipe.name} recipe, learning {_learnt(header)}",
+                  [Section("", (first.blocks[0], ways, *first.blocks[1:])), *sections])
 
 
 def _learnt(header: ModelHeader) -> str:
@@ -80,6 +81,92 @@ def _headline(header: ModelHeader, histories: Sequence[Sequence[LogRow]]) -> Hea
                      ("training time", time, "validation included" + (", all folds" if header.members > 1 else ""))))
 
 
-def _hashes(header: ModelHeader) -> tuple[Code, ...]:
-    lines = "\n".join(f"{digest}  {name}" for name, digest in header.data_hashes.items())
-    return (Code(lines, "SHA-256 of every training file"),) if lines else ()
+def held_out_section(header: ModelHeader, held: HeldOut) -> Section:
+    """Scores of the held-out images that were predicted again, and pictures: the worst first."""
+    title, anchor = "Held-out images, the worst first", "held-out"
+    if not held.examples:
+        none = "No held-out image is shown: there is none, or all are too large to predict again."
+        return Section(title, (Paragraph(none),), anchor)
+    metric = METRIC[header.task.kind]
+    some = f"{len(held.scores)} of {count(held.of, 'held-out image')}" if len(held.scores) < held.of else count(
+        held.of, "held-out image")
+    said = [_FOLDED] if header.members > 1 else []
+    said += [_PLAIN] if held.plain else []
+    blocks: list[Block] = [Paragraph(" ".join(said))] if said else []
+    if len(held.scores) > 1:
+        names, values = zip(*held.scores, strict=True)
+        blocks.append(chart(per_image_scores(names, values, metric), f"{metric} of each of {some}, lowest first.",
+                            f"{metric} of {some}, predicted again for this page; lowest first. {_over(header)}"))
+    left = len(held.scores) - len(held.examples)
+    which = "" if left <= 0 else ": the worst of them" + (", the middle one and the best" if header.members == 1 else "")
+    over = some + which
+    return Section(title, (*blocks, *example_blocks(held.examples, over=over)), anchor)
+
+
+def _over(header: ModelHeader) -> str:
+    if header.task.kind == "instances":
+        return "TP / (TP + FP + FN) of objects at an IoU of 0.5."
+    return f"The mean over its {'structures' if header.task.kind == 'multilabel' else 'classes other than background'}."
+
+
+def data_section(header: ModelHeader, run: Run, contents: Sequence[Block]) -> Section:
+    """What was trained on, what was held out by name, and every file's hash."""
+    sizes = run.size_text
+    groups = f"{run.groups:,} ({run.groups_by})" if run.groups is not None else "each image is one"
+    facts = (("images", run.images or None), ("sizes", sizes), *data_facts(header), ("groups that are never split", groups),
+             ("held out", _held_text(header, run)), ("folder", run.data),
+             ("SHA-256 of all files", digest(header.data_hashes) if header.data_hashes else None))
+    blocks: list[Block] = [KeyValues(tuple((k, v) for k, v in facts if v))]
+    if len(run.held_out) > MOST_NAMED:
+        blocks.append(Code("\n".join(run.held_out), f"Names of the {len(run.held_out):,} held-out images"))
+    lines = "\n".join(f"{value}  {name}" for name, value in sorted(header.data_hashes.items()))
+    hashes = (Code(lines, "SHA-256 of every training file"),) if lines else ()
+    return Section("Data", (*blocks, *contents, *hashes), "data")
+
+
+def _held_text(header: ModelHeader, run: Run) -> str:
+    if header.members > 1:
+        return f"each image once, in {run.held_out_by}" if run.held_out_by else f"each image once, in {header.members} folds"
+    if not run.held_out:
+        return "none"
+    names = f": {', '.join(run.held_out)}" if len(run.held_out) <= MOST_NAMED else ""
+    return f"{run.held_out_by}{names}"
+
+
+def data_facts(header: ModelHeader) -> tuple[tuple[str, str], ...]:
+    """What the model was trained on, as its header knows it."""
+    spacing = " × ".join(f"{k} {v:g}" for k, v in header.spacing.items()) + " µm" if header.spacing else "unknown"
+    names = f" ({', '.join(header.channel_names)})" if header.channel_names else ""
+    files = f"{len(header.data_hashes):,}" if header.data_hashes else "not recorded"
+    return (legend_fact(header.kind, Legend.from_json(header.legend)),
+            ("kind of labels", header.kind), ("dimensions", f"{header.spatial_dims}D"),
+            ("channels", f"{header.in_channels}{names}"), ("pixel type", header.dtype or "unknown"),
+            ("pixel size", spacing), ("files, images and labels", files))
+
+
+def repeat_section(header: ModelHeader, run: Run) -> Section:
+    """On what it ran, with which versions, and how to do it again."""
+    facts = (("command", run.command), ("state", run.state), ("written", run.written), ("seed", str(header.recipe.training.seed)),
+             ("device", run.device), ("machine", run.machine), ("SHA-256 of the model", run.sha256))
+    versions = tuple((PACKAGES.get(name, name), version) for name, version in run.versions.items())
+    budget = f" --steps {run.steps}" if run.steps else ""
+    folds = f" --folds {header.members}" if header.members > 1 else ""
+    exact = ("On the same machine with the same versions the weights are the same, bit for bit; on another one sums are rounded "
+             "differently." if header.recipe.training.steps is not None else "The budget was one of time, which no machine repeats "
+             "exactly: the weights will differ a little.")
+    how = (f"To train so again: save the recipe below as recipe.yaml, then: biomask train {shlex.quote(run.data or 'DATA')} -o NEW "
+           f"--recipe recipe.yaml{budget}{folds}. {exact}")
+    blocks: list[Block] = [KeyValues(tuple((k, v) for k, v in facts if v))]
+    if versions:
+        blocks.append(Table(("software", "version"), versions))
+    return Section("How to repeat it", (*blocks, Paragraph(how)), "repeat")
+
+
+def recipe_section(recipe: Recipe) -> Section:
+    """The whole recipe, to copy."""
+    named = (("recipe", recipe.name), ("what it is", recipe.title), ("follows", recipe.source))
+    known = tuple((k, v) for k, v in named if v)
+    choices = (Fold("Where it goes its own way", (Points(recipe.choices),)),) if recipe.choices else ()
+    return Section("Settings", (KeyValues(known), *choices, Code(recipe.to_yaml(), "The whole recipe as YAML, to train the same "
+                   "again")),
+                   "settings")

@@ -11,10 +11,21 @@ from typing import TYPE_CHECKING
 from biomask.checkpoint import Model, load_model
 from biomask.evaluation.evaluate import Judged
 from biomask.io.files import write_text, writing
+from biomask.reports.card import CARD_FILE, card_markdown, model_card
+from biomask.reports.contents import content_blocks
 from biomask.reports.demo import demo_report, typical_strip
 from biomask.reports.evaluation import evaluation_report
-from biomask.reports.gather import evaluation_examples, fold_examples, held_out_examples, prediction_examples
+from biomask.reports.gather import (
+    HeldOut,
+    changed_pictures,
+    evaluation_examples,
+    fold_examples,
+    held_out_examples,
+    object_sizes,
+    prediction_examples,
+)
 from biomask.reports.prediction import prediction_report
+from biomask.reports.run import read_run
 from biomask.reports.training import training_report
 from biomask.training.resume import LogRow
 from biomask.training.setup import PLAN_FILE
@@ -30,29 +41,25 @@ __all__ = ["evaluation_examples", "read_choices", "read_log", "write_check_repor
 
 
 def write_training_report(folder: Path, dataset: Dataset, held_out: Dataset | None, device: torch.device) -> Path:
-    """`report.html` in a model folder, with predictions of a few held-out images by the weights that were kept.
+    """`report.html` and `model_card.md` in a model folder, with predictions of held-out images by the weights that were kept.
 
     held_out: None where there is none, and of a cross-validation, whose folds are read from folds/.
     """
     model = load_model(folder)
-    members = model.header.members
-    record = json.loads((folder / "run.json").read_text(encoding="utf-8"))
-    held = f"each held out in one of {members} folds" if members > 1 else f"of which {len(held_out) if held_out else 0} held out"
-    facts = {"images": f"{len(dataset)}, {held}", "steps": str(record["step"]),
-             "time": f"{record['seconds'] / 60:.1f} minutes", "device": str(record["device"]),
-             "state": "finished" if record["finished"] else f"stopped by {record['stopped_by']}",
-             "torch": str(record["torch_version"])}
-    examples, plain = (held_out_examples(model, held_out, device) if held_out else
-                       fold_examples(folder, model, dataset, device) if members > 1 else ([], False))
+    header, members = model.header, model.header.members
+    run = read_run(folder, model, dataset, held_out, device, read_choices(folder))
+    held = (held_out_examples(model, held_out, device) if held_out else
+            fold_examples(folder, model, dataset, device) if members > 1 else HeldOut())
     logs = [read_log(folder / "folds" / str(n) / "log.csv") for n in range(1, members + 1)] if members > 1 else []
-    return _write(folder, training_report(model.header, read_log(folder / "log.csv"), facts=facts, examples=examples,
-                                          choices=read_choices(folder), folds=logs, plain=plain))
+    write_text(folder / CARD_FILE, card_markdown(header, run, model_card(header, run)))
+    return _write(folder, training_report(header, read_log(folder / "log.csv"), run, held=held, folds=logs,
+                                          contents=content_blocks([i for i in dataset.inspected if i.labels], dataset.encoding)))
 
 
 def write_prediction_report(model: Model, out: Path) -> Path:
     """`report.html` in a folder of predictions, with a few of them shown."""
     record = json.loads((out / "run.json").read_text(encoding="utf-8"))
-    return _write(out, prediction_report(record, prediction_examples(model, out, record)))
+    return _write(out, prediction_report(record, prediction_examples(model, out, record), object_sizes(out), model.header))
 
 
 def write_check_report(path: Path, checked: Checked) -> Path:
@@ -64,7 +71,8 @@ def write_check_report(path: Path, checked: Checked) -> Path:
 
 def write_evaluation_report(path: Path, judged: Judged) -> Path:
     """An evaluation as HTML, with its images where they stand beside the truth, the worst first."""
-    return _write(path.parent, evaluation_report(judged.scores, evaluation_examples(judged)), path.name)
+    return _write(path.parent, evaluation_report(judged.scores, evaluation_examples(judged), changed_pictures(judged)),
+                  path.name)
 
 
 def write_demo_report(out: Path, judged: Judged, comparison: Mapping[str, float], *, seconds: float) -> Path:

@@ -21,9 +21,6 @@ from biomask.training.speed import Machine, StepCost, estimate, seconds, step_co
 WIDTHS = {"cpu": (32, 24, 16), "mps": (32, 24), "cuda": (64, 48, 32)}
 ENOUGH_STEPS = {"cpu": 4000, "mps": 2500, "cuda": 3000}
 
-#: Fewer are enough where each pixel has been seen so often, since a wider network then gains more than further steps; but so many.
-PASSES, LEAST_STEPS = 30, 600
-
 #: Share of the memory that a training may be planned to take.
 MEMORY_SHARE = 0.7
 
@@ -206,12 +203,7 @@ class Sizes:
 
     def _enough(self, cost: StepCost, share: float = 1.0) -> bool:
         """Whether so much of the steps that should fit do."""
-        return self.budget.steps is not None or self._steps(cost) >= share * self._wanted(cost)
-
-    def _wanted(self, cost: StepCost) -> int:
-        """Steps that should fit into the time."""
-        a_pass = self.f.images * prod(self.f.median) / (cost.batch * prod(self.patch))
-        return min(ENOUGH_STEPS[self.machine.device], max(LEAST_STEPS, round(PASSES * a_pass)))
+        return self.budget.steps is not None or self._steps(cost) >= share * ENOUGH_STEPS[self.machine.device]
 
     def _steps(self, cost: StepCost) -> int:
         return estimate(cost, self.machine, bfloat16=self.bfloat16, steps=self.budget.steps, minutes=self.budget.minutes).steps
@@ -220,8 +212,8 @@ class Sizes:
         device, reason = self.machine.device, f"{seconds(cost.flops / self.machine.speed(self.bfloat16))} a step by a rough count"
         if self.budget.minutes is not None:
             considered = ", ".join(str(w) for w in sorted(WIDTHS[device]))
-            reason += (f"; the widest of {considered} with which {self._wanted(cost):,} steps fit" if self._enough(cost) else
-                       f"; the narrowest of {considered}, as the time is short for {self._wanted(cost):,} steps")
+            reason += (f"; the widest of {considered} with which {ENOUGH_STEPS[device]:,} steps fit" if self._enough(cost) else
+                       f"; the narrowest of {considered}, as the time is short for {ENOUGH_STEPS[device]:,} steps")
         else:
             reason += "; a budget in steps leaves it to the memory alone"
         return f"width {width} on {self.machine.name}: {reason}"

@@ -1,0 +1,252 @@
+"""Sentences of a Methods paragraph on a trained network, each a pure function of its settings; `[@key]` cites `sources`."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from biomask.data.draws import STRETCH
+from biomask.data.task import CUT
+from biomask.instances import Thresholds
+from biomask.labels import Legend
+from biomask.reports.blocks import show
+from biomask.reports.scores import copies_of_header, meaning_of
+from biomask.reports.sources import literal
+
+if TYPE_CHECKING:
+    from biomask.checkpoint import ModelHeader
+    from biomask.recipe import TrainingSettings
+
+#: How networks are called, and by which works, by their names in `biomask.models.MODELS`.
+NETWORKS: Mapping[str, tuple[str, str]] = {
+    "unet": ("U-Net", "unet"), "unet-padded": ("U-Net", "unet"), "attention-unet": ("Attention U-Net", "attention"),
+    "grid-attention-unet": ("Attention U-Net", "attention"), "unet++": ("UNet++", "unet++"),
+    "fcn": ("fully convolutional network", "fcn"), "sliding-window": ("sliding-window classifier", "sliding-window"),
+    "one-layer": ("single convolution", ""),
+}
+
+
+def listed(parts: Sequence[str]) -> str:
+    """a, b and c.
+
+    >>> listed(["a"]), listed(["a", "b"]), listed(["a", "b", "c"])
+    ('a', 'a and b', 'a, b and c')
+    """
+    return " and ".join(filter(None, [", ".join(parts[:-1]), *parts[-1:]]))
+
+
+def foreground(header: ModelHeader) -> str:
+    """Names of what is segmented."""
+    return listed([literal(e.name) for e in list(Legend.from_json(header.legend))[1:]])
+
+
+def percent(share: float) -> str:
+    """A share that was set, as it was set.
+
+    >>> percent(0.03), percent(0.125), percent(0.1)
+    ('3 %', '12.5 %', '10 %')
+    """
+    return f"{100 * share:.4g} %"
+
+
+def labels_said(header: ModelHeader) -> str:
+    """What the labels were."""
+    names = foreground(header)
+    several = len(header.legend) > 2
+    return {"classes": f"a class for every pixel ({names}, background)",
+            "soft": f"the average of several experts for every pixel, of which at least half had to agree ({names})",
+            "multilabel": f"a mask for each of the structures {names}, which may overlap",
+            "instances": f"single objects ({names})" if several else "single objects"}[header.kind]
+
+
+def normalization_said(header: ModelHeader) -> str:
+    """How grey values become input."""
+    n = header.recipe.normalization
+    if n.method == "zscore":
+        return "The grey values of each image were normalised, channel by channel, to a mean of 0 and a standard deviation of 1."
+    if n.method == "percentile":
+        return (f"The grey values of each image were scaled linearly, channel by channel, so that its percentiles {n.low:g} and "
+                f"{n.high:g} became 0 and 1.")
+    return "Grey values were used as they are."
+
+
+def network_said(header: ModelHeader, parameters: int | None) -> str:
+    """The architecture."""
+    name, options = header.recipe.network.name, header.recipe.network.options
+    called, key = NETWORKS.get(name, (f"network '{literal(name)}'", ""))
+    volume = header.spatial_dims == 3
+    works = ", ".join(filter(None, [key, "unet-3d" if volume and key == "unet" else ""]))
+    called += f" [@{works}]" if works else ""
+    size = f" with {parameters:,} trainable parameters" if parameters else ""
+    parts = _built(options) if name == "unet" else [f"{k.replace('_', ' ')} {_option(v)}" for k, v in options.items()]
+    built = f": {listed(parts)}" if parts else ""
+    text = f"The network was a {header.spatial_dims}D {called}{size}{built}."
+    uneven = name == "unet" and ("scales" in options or "kernels" in options)
+    flat = (" It pools along an axis, and convolves along it, only once its pixels are within a factor of two of the finest "
+            "axis [@nnu-net].") if uneven else ""
+    return text + flat
+
+
+def begin_said(header: ModelHeader) -> str:
+    """Where the weights began."""
+    if any(k.startswith("before.") for k in header.scores):
+        return "Training began with the weights of another model."
+    noise = header.recipe.network.name == "unet"
+    return "Weights began as Gaussian noise with a variance of 2 / fan-in [@he]." if noise else ""
+
+
+def _option(value: Any) -> str:
+    """A JSON value for people: yes, 0.5, batch, 2 × 2."""
+    if isinstance(value, list):
+        return ", ".join(map(_option, value)) if any(isinstance(v, list) for v in value) else " × ".join(map(_option, value))
+    return {True: "yes", False: "no", None: "none"}.get(value, literal(str(value))) if not isinstance(value, dict) else "as given"
+
+
+def _built(options: Mapping[str, Any]) -> list[str]:
+    """The options of a U-Net's constructor in words."""
+    found = []
+    if "depth" in options:
+        found.append(f"{options['depth']} poolings")
+    if "width" in options:
+        found.append(f"{options['width']} feature maps at full resolution, doubled at each level")
+    padding = options.get("padding", "same")
+    found.append("convolutions padded with zeros" if padding == "same" else "convolutions without padding")
+    if options.get("norm") == "batch":
+        found.append("batch normalisation [@batch-norm]")
+    if options.get("dropout"):
+        found.append(f"dropout [@dropout] of {options['dropout']:g} at the end of the contracting path")
+    up = options.get("up", "transposed")
+    found.append({"transposed": "transposed convolutions for up-sampling"}.get(str(up), f"{up} up-sampling"))
+    return found
+
+
+def target_said(header: ModelHeader) -> str:
+    """What the network learns of objects."""
+    if header.task.kind != "instances":
+        return ""
+    s = header.recipe.instances
+    if s.target == "distance":
+        return ("Beside the class of each pixel it learnt two maps: the distance to the edge of its object, 1 at the centre, and "
+                f"the border between touching objects, {s.border_width} px on either side.")
+    return (f"Borders between touching objects, {s.border_width} px on either side, were background, and weighed up to {s.w0:g} "
+            f"more in the loss (σ = {s.sigma:g} px) [@unet].")
+
+
+def loss_said(header: ModelHeader) -> str:
+    """What was minimised."""
+    loss, task = header.recipe.loss, header.task
+    parts = []
+    if loss.cross_entropy:
+        kind = "binary cross-entropy" if task.kind == "multilabel" else "cross-entropy"
+        weights = ""
+        if loss.class_weights is not None and task.kind != "multilabel":
+            names = [literal(e.name) for e in Legend.from_json(header.legend)]
+            each = listed([f"{w:g} for {n}" for w, n in zip(loss.class_weights, names, strict=False)])
+            weights = f" (class weights {each})"
+        parts.append(f"{_times(loss.cross_entropy)}{kind}{weights}")
+    if loss.dice:
+        parts.append(f"{_times(loss.dice)}soft Dice loss [@soft-dice]")
+    if task.maps:
+        parts += [f"{_times(w)}balanced cross-entropy of the {what} map" for w, what in
+                  ((loss.distance, "distance"), (loss.border, "border")) if w]
+    return f"The loss was the sum of {listed(parts)}." if len(parts) > 1 else f"The loss was {listed(parts)}."
+
+
+def _times(weight: float) -> str:
+    return "" if weight == 1 else f"{weight:g} × "
+
+
+def augmentation_said(header: ModelHeader) -> str:
+    """How patches were varied."""
+    a, dims = header.recipe.augmentation, header.spatial_dims
+    axes = [axis for axis in "xyz"[:dims] if axis in a.flip]
+    found = []
+    if axes:
+        found.append(f"mirrored along {listed(axes)}")
+    if a.rotate90:
+        found.append("turned by multiples of 90°")
+    if a.warp:
+        parts = [f"rotated by up to {a.rotate:g}°" if a.rotate else "",
+                 f"scaled by up to {percent(a.scale)}" if a.scale else "", f"stretched by up to {percent(STRETCH)} along each axis",
+                 f"deformed elastically (displacements with a standard deviation of {a.elastic:g} px on a coarse grid of 3 points "
+                 "along each axis [@unet])" if a.elastic else ""]
+        found.append(f"with a probability of {a.warp:g} " + listed([p for p in parts if p]))
+    changes = [(a.intensity, "changed in brightness and contrast, and in gamma"), (a.blur, "blurred"),
+               (a.noise, "overlaid with noise"),
+               (a.stain * (header.in_channels == 3), "changed in their stains [@stain]")]
+    found += [f"with a probability of {chance:g} {what}" for chance, what in changes if chance]
+    return f"Patches were at random {'; '.join(found)}." if found else "Patches were not augmented."
+
+
+def optimisation_said(t: TrainingSettings, steps: int | None, time: str) -> str:
+    """Optimiser, rate, budget."""
+    optimizer = (f"AdamW [@adamw] (weight decay {t.weight_decay:g})" if t.optimizer == "adamw" else
+                 f"stochastic gradient descent [@momentum] (momentum {t.momentum:g}, weight decay {t.weight_decay:g})")
+    patch = " × ".join(map(str, t.patch)) + " px" if t.patch else ""
+    batch = f" on batches of {t.batch} patches{f' of {patch}' if patch else ''}" if t.batch else ""
+    rate = f"a learning rate of up to {t.lr:g}"
+    if t.until_flat:
+        rate += ", constant until the validation score no longer rose, then lowered linearly to 0"
+    elif t.schedule == "cosine":
+        rate += " that followed a half cosine to 0 [@cosine]"
+    if t.warmup:
+        rate += f" after a linear rise over the first {percent(t.warmup)} of the training"
+    lasted = listed([f"{steps:,} steps"] if steps and not time else [f"{steps:,} steps ({time})"] if steps else [])
+    found = [f"It was trained with {optimizer}{batch}{f' for {lasted}' if lasted else ''}, with {rate}."]
+    if t.oversample:
+        found.append(f"{percent(t.oversample)} of the patches were laid on an object or a rare class.")
+    if t.clip is not None:
+        found.append(f"Gradients were clipped to a norm of {t.clip:g} [@clip].")
+    if t.average is not None:
+        found.append(f"A running average of the weights (over {percent(t.average)} of the steps) [@averaging] was kept where it "
+                     "scored better.")
+    return " ".join(found)
+
+
+def selection_said(header: ModelHeader) -> str:
+    """By what the weights were chosen."""
+    if header.scores.get("validation.score") is None:
+        return "The weights are those of the last step: none were scored on held-out images."
+    meaning = meaning_of(header)
+    each = "of each fold " if header.members > 1 else ""
+    return (f"The latest weights {each}were kept, unless earlier ones had a higher {meaning.name} on the held-out images by more "
+            "than chance explains (paired t-test, one-sided, p < 0.05).")
+
+
+def decision_said(header: ModelHeader) -> str:
+    """From the network's output to masks and objects."""
+    found = []
+    if header.recipe.prediction.augment not in (None, "none"):
+        copies = copies_of_header(header)
+        found.append(f"Predictions are the mean over {copies} mirrored or turned copies of each image.")
+    if CUT in header.thresholds:
+        name = literal(list(Legend.from_json(header.legend))[-1].name)
+        found.append(f"A pixel is {name} where its probability is above {header.thresholds[CUT]:g}, a threshold tuned on the "
+                     "held-out images.")
+    elif header.task.kind == "multilabel":
+        found.append("A pixel belongs to a structure where its probability is at least 0.5.")
+    if header.task.kind == "instances":
+        found.append(_objects_said(header))
+    return " ".join(found)
+
+
+def _objects_said(header: ModelHeader) -> str:
+    t = Thresholds.from_dict({k: v for k, v in header.thresholds.items() if k != CUT})
+    smooth = f", smoothed with a Gaussian of {t.sigma:g} px," if t.sigma else ""
+    interior = "distance map less the border map" if header.task.maps else "probability of the foreground"
+    tuned = ", with thresholds tuned on the held-out images" if header.thresholds else ""
+    return (f"Objects were found by a watershed [@watershed]{tuned}: seeds are the maxima of the {interior}{smooth} with a "
+            f"dynamics of at least {t.valley:.3g}, the flood fills the foreground (probability above {t.foreground:.3g}), objects "
+            f"below {t.min_size} px are merged or dropped, and holes of up to {percent(t.hole)} of their object are filled.")
+
+
+def score_said(header: ModelHeader, held_out: int) -> str:
+    """The scores of the weights that were kept, and what they are worth."""
+    score = header.scores.get("validation.score")
+    if score is None:
+        return ""
+    over = f"{held_out} held-out image{'s' * (held_out != 1)}" if held_out else "held-out images"
+    meaning, half = meaning_of(header), header.scores.get("validation.ap50")
+    more = f" ({show(half)} at an IoU of 0.5)" if half is not None and header.task.kind == "instances" else ""
+    return (f"On the {over}, the {meaning.name} ({meaning.over}) was {show(score)}{more}; as these images chose the weights"
+            f"{' and thresholds' if header.thresholds else ''}, this is no independent test.")
