@@ -1,4 +1,4 @@
-"""Pictures for docs/training.md, from what real_data.py left in runs/ and results/.
+"""Pictures for docs/explanation/training.md, from what real_data.py left in runs/ and results/.
 
     python benchmarks/figures.py
 """

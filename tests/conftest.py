@@ -95,6 +95,60 @@ def tiny_model_3d(tmp_path_factory: pytest.TempPathFactory, make_dataset: Callab
     return _train(folder / "model", make_dataset(folder / "data", size=(16, 16), volume=True))
 
 
+#: Of each kind: what the network of `rule_model` says of a grey value v, as (slope, offset) a channel in units of v - 100.
+RULES = {"classes": [(0, 0), (1, 0)], "three": [(0, 0), (1, 0), (2, -90)], "multilabel": [(1, 0), (1, -100)],
+         "instances": [(0, 0), (1, 0), (1, -100), (0, -9)]}
+
+
+@pytest.fixture(scope="session")
+def rule_model() -> Callable[..., Path]:
+    """rule_model(folder, kind, dims=2, **header) → folder: a model whose output follows from the grey value of each pixel alone.
+
+    Values above 100 are foreground; kind: a key of RULES, "three" = background, cell, bright (from 190 on).
+    """
+    import torch
+
+    from biomask.checkpoint import MODEL_FILE, ModelHeader, build_network, save_model
+    from biomask.labels import Legend
+    from biomask.recipe import NetworkSettings, NormalizationSettings, Recipe
+
+    def make(folder: Path, kind: str, dims: int = 2, **header: object) -> Path:
+        recipe = Recipe(name="rule", network=NetworkSettings(name="one-layer", options={"kernel": 1}),
+                        normalization=NormalizationSettings(method="none"))
+        names = {"classes": {255: "cell"}, "three": {1: "cell", 7: "bright"}, "multilabel": {1: "disc", 2: "cup"},
+                 "instances": {1: "cell"}}[kind]
+        made = ModelHeader(**{"recipe": recipe, "in_channels": 1, "spatial_dims": dims,
+                              "kind": "classes" if kind == "three" else kind,
+                              "legend": Legend.of_values([0, *names], names).to_json(), "dtype": "uint8", **header})
+        network = build_network(recipe, in_channels=1, channels=made.task.channels, spatial_dims=dims)
+        slopes, offsets = torch.tensor(RULES[kind], dtype=torch.float32).T
+        weight = slopes.reshape(network.state_dict()["conv.weight"].shape).contiguous()
+        save_model(folder / MODEL_FILE, {"conv.weight": weight, "conv.bias": offsets - 100 * slopes}, made)
+        return folder
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def draw_scene() -> Callable[..., np.ndarray]:
+    """draw_scene(seed, size=(60, 70), count=6) → uint8: bright balls that do not touch, brightest inside."""
+
+    def draw(seed: int, size: tuple[int, ...] = (60, 70), count: int = 6) -> np.ndarray:
+        rng = np.random.default_rng(seed)
+        image, placed = rng.integers(0, 80, size).astype(np.uint8), list[np.ndarray]()
+        grid = np.stack(np.indices(size), -1)
+        while len(placed) < count:
+            centre = np.array([rng.uniform(5, n - 5) for n in size])
+            if all(np.linalg.norm(centre - c) > 12 for c in placed):
+                placed.append(centre)
+                away = np.linalg.norm(grid - centre, axis=-1)
+                image[away <= 4] = 150
+                image[away <= 2] = 240
+        return image
+
+    return draw
+
+
 @pytest.fixture(scope="session")
 def run_cli() -> Callable[..., subprocess.CompletedProcess[str]]:
     """run_cli(*arguments, cwd=None, encoding="utf-8") runs `python -m biomask …` in a process of its own."""

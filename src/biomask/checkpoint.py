@@ -18,6 +18,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 from torch import Tensor, nn
 
 import biomask
+from biomask.data.input_range import InputRange
 from biomask.data.task import CUT, Task
 from biomask.errors import BiomaskError, MissingPathError, ModelFileError, SizeError, UsageError
 from biomask.instances import Thresholds
@@ -66,6 +67,10 @@ class ModelHeader(BaseModel):
     """Networks of which the model is the mean (cross-validation)."""
     data_hashes: dict[str, str] = {}
     """SHA-256 of every training file."""
+    inputs: InputRange | None = None
+    """What the training images were like, the held-out ones included; None in models of before."""
+    shares: dict[str, float] = {}
+    """Of the training's known pixels, by class name; structures may overlap. Empty in models of before."""
 
     @property
     def task(self) -> Task:

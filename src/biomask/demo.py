@@ -6,6 +6,7 @@ import json
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
+from math import inf
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ import numpy.typing as npt
 from biomask import api
 from biomask.data.layouts import find_layout
 from biomask.data.synthetic import phase_contrast_cells
+from biomask.device import choose_device
 from biomask.errors import UsageError
 from biomask.evaluation.evaluate import Judged, judge
 from biomask.io import read_image, read_label_values
@@ -51,6 +53,9 @@ def run(out: str | Path, *, minutes: float = 1.5, seed: int = 0, device: str = "
 
     Raises UsageError where `out` holds something else.
     """
+    choose_device(device)  # before the drawing, not after it
+    if not 0 < minutes < inf:
+        raise UsageError(f"--minutes {minutes:g} is no time", fix="e.g. --minutes 1.5")
     out, progress, began = Path(out), progress or Silent(), time.perf_counter()
     _claim(out)
     make_data(out / "data", seed, progress)

@@ -35,6 +35,8 @@ class BiomaskError(Exception):
     """
 
     exit_code = 1
+    usual_fix = "biomask COMMAND --help shows what can be given"
+    """What the command line says where an error has no fix of its own."""
 
     def __init__(self, what: str, *, where: str | Path | None = None, fix: str | None = None, names: Sequence[str] = ()) -> None:
         self.what, self.where, self.fix, self.names = what, where, fix, tuple(names)
@@ -52,21 +54,31 @@ class InputError(BiomaskError):
 class MissingPathError(InputError):
     """A path that does not exist."""
 
+    usual_fix = "look whether the path is spelt right, and the disk is there"
+
 
 class ReadError(InputError):
     """A file that cannot be read, or not without guessing."""
+
+    usual_fix = "copy it again, or export it again from the program that wrote it"
 
 
 class WriteError(InputError):
     """A place that cannot be written to."""
 
+    usual_fix = "give another place"
+
 
 class PairingError(InputError):
     """Images and labels that do not match one to one."""
 
+    usual_fix = "biomask check DATA shows which image has which labels"
+
 
 class LabelsError(InputError):
     """Label values, kinds or shapes that do not fit the data or the task."""
+
+    usual_fix = "biomask check DATA shows every image with its labels"
 
 
 class SizeError(InputError, ValueError):
@@ -76,12 +88,16 @@ class SizeError(InputError, ValueError):
 class ModelFileError(InputError):
     """A file that is not a biomask model, is damaged, or was made for other data."""
 
+    usual_fix = "copy it again, or give another model that biomask train wrote"
+
 
 class ManyErrors(InputError):
     """Several errors, one of each bad input, so that all can be mended at once.
 
     Exit code 3 where each of them is a `ResourceError`, otherwise 1.
     """
+
+    usual_fix = "mend them, or take them away, and run the same command again"
 
     def __init__(self, summary: str, errors: Sequence[BiomaskError], *, fix: str | None = None) -> None:
         self.summary, self.errors = summary, tuple(errors)
@@ -104,6 +120,7 @@ class ResourceError(BiomaskError):
     """The machine gave out; the same command works with more memory, disk or time."""
 
     exit_code = 3
+    usual_fix = "close other programs, free some space, and run the same command again"
 
 
 class OutOfMemoryError(ResourceError):

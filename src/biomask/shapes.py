@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -50,6 +50,8 @@ class Shape:
     position: int | None = None
     """Number in a plain stack, from 0, where the file does not say whether planes or time points follow each other there; `z`
     takes it for a plane, and `placed` for what the image's axes say."""
+    measurements: Mapping[str, float] = field(default_factory=dict)
+    """What was measured of the object, by name."""
 
     @property
     def bounds(self) -> tuple[float, float, float, float]:

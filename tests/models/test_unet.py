@@ -71,6 +71,46 @@ def test_unpadded_sizes_are_all_that_work():
                 network(torch.zeros(1, 1, size, size))
 
 
+def test_every_convolution_of_the_figure_has_its_size():
+    """The table of specification 1.1: 572 → 388, layer by layer."""
+    network = paper(width=1)
+    sizes = []
+    for module in network.modules():
+        if isinstance(module, (nn.Conv2d, nn.ConvTranspose2d)):
+            module.register_forward_hook(lambda m, i, o: sizes.append(o.shape[-1]))
+    with torch.no_grad():
+        network(torch.zeros(1, 1, 572, 572))
+    assert sizes == [570, 568, 282, 280, 138, 136, 66, 64, 30, 28, 56, 54, 52, 104, 102, 100, 200, 198, 196, 392, 390, 388, 388]
+
+
+def test_skips_are_cropped_by_4_16_40_and_88():
+    network = paper(width=1)
+    skips, joined = [], []
+    for module in network.encoder:
+        module.register_forward_hook(lambda m, i, o: skips.append(o.shape[-1]))
+    for module in network.decoder:
+        module.register_forward_hook(lambda m, i, o: joined.append(i[0].shape[-1]))
+    with torch.no_grad():
+        network(torch.zeros(1, 1, 572, 572))
+    assert [(s - j) // 2 for s, j in zip(reversed(skips[:-1]), joined, strict=True)] == [4, 16, 40, 88]
+
+
+@pytest.mark.parametrize("options", [{"padding": "valid"}, {"norm": "batch"}, {"up": "nearest"}, {"up": "nearest-conv"}])
+def test_variance_of_activations_stays_near_1_through_depth(options):
+    """Of each convolution: what comes out over twice the mean square of what went in, 1 by the choice of √(2 / fan-in)."""
+    torch.manual_seed(0)
+    network = UNet(1, 2, width=16, depth=4, **options)
+    gains = []
+    for module in network.modules():
+        if isinstance(module, (nn.Conv2d, nn.ConvTranspose2d)) and module.out_channels > 2:
+            module.register_forward_hook(lambda m, i, o: gains.append((o.square().mean() / (2 * i[0].square().mean())).item()))
+    with torch.no_grad():
+        network(torch.randn(2, 1, network.legal_size(200, 0), network.legal_size(200, 0)))
+    assert len(gains) == 22
+    assert all(0.4 < g < 2.5 for g in gains)
+    assert sum(gains) / len(gains) == pytest.approx(1, abs=0.2)
+
+
 @pytest.mark.parametrize(("up", "needed"), [
     ("transposed", {1: 8, 2: 22, 3: 46, 4: 94, 5: 190}), ("nearest", {1: 8, 2: 22, 3: 46, 4: 94, 5: 190}),
     ("bilinear", {1: 10, 2: 26, 3: 54, 4: 110, 5: 222})])
@@ -137,7 +177,8 @@ def test_dropout_is_at_the_end_of_the_contracting_path():
 
 @pytest.mark.parametrize("options", [
     {"padding": "full"}, {"norm": "instance"}, {"up": "cubic"}, {"spatial_dims": 4}, {"depth": -1}, {"depth": 99}, {"width": 0},
-    {"scales": ((2, 2),)}, {"kernels": ((2, 2),) * 5}, {"padding": "valid", "up": "bilinear"}])
+    {"scales": ((2, 2),)}, {"kernels": ((2, 2),) * 5}, {"padding": "valid", "up": "bilinear"},
+    {"padding": "valid", "up": "nearest-conv"}, {"up_width": 0}])
 def test_choices_that_do_not_exist_are_refused(options):
     with pytest.raises(SizeError):
         UNet(1, 2, **options)

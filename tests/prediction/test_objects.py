@@ -245,14 +245,14 @@ class TestAgain:
 
     def test_rows_of_images_that_never_became_done_are_dropped(self, tmp_path, scenes, monkeypatch):
         """A kill between the rows of an image and its mask."""
-        model, out, write = save_rule(tmp_path / "m", "instances"), tmp_path / "out", module._write
+        model, out, write = save_rule(tmp_path / "m", "instances"), tmp_path / "out", module.write_results
 
         def killed(job, *rest):
             if job.name == "b":
                 raise KeyboardInterrupt
             write(job, *rest)
 
-        monkeypatch.setattr(module, "_write", killed)
+        monkeypatch.setattr(module, "write_results", killed)
         with pytest.raises(KeyboardInterrupt):
             api.predict(model, tmp_path / "images", out, CPU)
         assert "b" in self.counted(out)

@@ -10,7 +10,8 @@ import pytest
 import tifffile
 import torch
 
-import biomask.prediction.predict as module
+import biomask.prediction.one_image as one_image
+import biomask.prediction.results as results
 from biomask import api
 from biomask.api import PredictOptions
 from biomask.checkpoint import MODEL_FILE, Model, load_model, save_model
@@ -27,7 +28,9 @@ from biomask.errors import (
 from biomask.io import read_image, read_label_values
 from biomask.io.files import write_picture
 from biomask.prediction import predict_array
-from biomask.prediction.predict import output_bytes, parse_memory, parse_tile
+from biomask.prediction.options import parse_memory, parse_tile
+from biomask.prediction.tile_size import output_bytes
+from biomask.prediction.work import Work
 from biomask.progress import Silent
 
 CPU = PredictOptions(device="cpu")
@@ -108,7 +111,7 @@ class TestOutputs:
         assert (result.done, result.skipped, result.out) == (("a", "b", "c"), (), tmp_path / "out")
         kinds = {"masks": "tif", "labels": "tif", "outlines": "png", "probabilities": "tif"}
         expected = [f"{kind}/{name}.{suffix}" for kind, suffix in kinds.items() for name in "abc"]
-        assert set(files(tmp_path / "out")) == {*expected, "objects.csv", "run.json", "report.html"}
+        assert set(files(tmp_path / "out")) == {*expected, "objects.csv", "images.csv", "run.json", "report.html"}
 
     def test_no_objects_where_they_are_not_wanted(self, tiny_model, images, tmp_path):
         api.predict(tiny_model, images, tmp_path / "out", PredictOptions(device="cpu", objects=False))
@@ -294,8 +297,8 @@ class TestManyInputs:
     def test_a_second_run_does_nothing(self, tiny_model, images, tmp_path, monkeypatch):
         api.predict(tiny_model, images, tmp_path / "out", CPU)
         before = record(tmp_path / "out")["images"]
-        monkeypatch.setattr(module, "predict_tiles", None)  # would raise
-        monkeypatch.setattr(module, "predict_maps", None)
+        monkeypatch.setattr(one_image, "predict_tiles", None)  # would raise
+        monkeypatch.setattr(one_image, "predict_maps", None)
         result = api.predict(tiny_model, images, tmp_path / "out", CPU)
         assert (result.done, result.skipped) == ((), ("a", "b", "c"))
         assert record(tmp_path / "out")["images"] == before
@@ -354,7 +357,7 @@ class TestManyInputs:
         def out_of_memory(*args, **options):
             raise torch.OutOfMemoryError("no more")
 
-        monkeypatch.setattr(module, "predict_tiles", out_of_memory)
+        monkeypatch.setattr(one_image, "predict_tiles", out_of_memory)
         with pytest.raises(BiomaskError, match="--tile") as caught:
             api.predict(tiny_model, images, tmp_path / "out", CPU)
         assert caught.value.exit_code == 3
@@ -363,7 +366,7 @@ class TestManyInputs:
         def full(path, *args):
             raise DiskFullError("the disk is full", where=path)
 
-        monkeypatch.setattr(module, "write_mask", full)
+        monkeypatch.setattr(results, "write_mask", full)
         with pytest.raises(BiomaskError, match="disk is full") as caught:
             api.predict(tiny_model, images, tmp_path / "out", CPU)
         assert caught.value.exit_code == 3
@@ -498,10 +501,10 @@ class TestRefused:
 
     def test_results_count_in_the_memory(self, model, images):
         image = read_image(images / "a.png")
-        least = output_bytes(image, model, PredictOptions(objects=False))
-        for more in (PredictOptions(objects=False, probabilities=True), PredictOptions(objects=False, augment="symmetries"),
-                     PredictOptions()):
-            assert output_bytes(image, model, more) > least
+        least = output_bytes(Work.of(model, PredictOptions(device="cpu", objects=False)), image)
+        for more in ({"probabilities": True, "objects": False}, {"augment": "symmetries", "objects": False},
+                     {"rescale": (0.5,), "objects": False}, {}):
+            assert output_bytes(Work.of(model, PredictOptions(device="cpu", **more)), image) > least
 
 
 class TestParsing:

@@ -11,6 +11,7 @@ from biomask.prediction.predict import PredictResult
 from biomask.prediction.predict import predict as _predict
 from biomask.progress import Progress
 
+__all__ = ["PredictOptions", "PredictResult", "predict"]
 
 def predict(model: str | Path | Model, images: str | Path, out: str | Path, options: PredictOptions | None = None, *,
             progress: Progress | None = None) -> PredictResult:

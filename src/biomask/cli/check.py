@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from biomask.cli.console import ConsoleProgress, check_json, show, stdout, write_json
+from biomask.cli.console import ConsoleProgress, check_json, check_report, show, stdout, write_json
 from biomask.cli.options import (
     Axes,
     Channels,
@@ -37,7 +37,8 @@ STYLES = {"error": "bold red", "warning": "yellow", "note": "cyan"}
 
 
 def check(
-    data: Annotated[Path, typer.Argument(help="Folder of images and their labels, in any arrangement; or images alone.")],
+    data: Annotated[Path, typer.Argument(
+        metavar="DATA", help="Folder of images and their labels, in any arrangement; or images alone.")],
     report: Annotated[Path | None, typer.Option(
         "--report", metavar="FILE",
         help="Where the contact sheet of all images goes. Default: check.html in the current folder, or beside DATA if that is "
@@ -65,6 +66,7 @@ def check(
     target = report if report is not None else Path("check.html")
     if report is None and data.is_dir() and data.resolve() in target.resolve().parents:
         target = data.resolve().parent / f"{data.resolve().name}-check.html"  # nothing is written among the data
+    check_report(target)
     checked = api.check(data, settings, masks=masks, report=target, progress=ConsoleProgress())
     if not write_json(checked.to_json(), json):
         print_verdict(checked)

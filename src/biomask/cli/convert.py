@@ -29,7 +29,8 @@ MOST_NOTES = 20
 
 
 def convert(
-    labels: Annotated[Path, typer.Argument(help="A folder of images and labels, a folder of labels, or one file of labels.")],
+    labels: Annotated[Path, typer.Argument(
+        metavar="LABELS", help="A folder of images and labels, a folder of labels, or one file of labels.")],
     to: Annotated[str, typer.Option(
         "--to", help="geojson (QuPath), roi (ImageJ), labelme, napari, coco, labels (ids as TIFF) or masks (classes as TIFF).")],
     out: Annotated[Path, typer.Option("--out", "-o", help="Folder for the results; of coco also the file.")],

@@ -14,7 +14,7 @@ from biomask.cli.options import Device, Json
 def demo(
     out: Annotated[Path, typer.Option("--out", "-o", help="Folder for everything that the demo makes.")] = Path("biomask-demo"),
     minutes: Annotated[float, typer.Option(help="Training time.", min=0.0)] = 1.5,
-    seed: Annotated[int, typer.Option(help="Another seed gives other cells.", min=0)] = 0,
+    seed: Annotated[int, typer.Option(help="Another seed gives other cells.", min=0, max=2**63 - 1)] = 0,
     device: Device = "auto",
     json: Json = None,
 ) -> int:

@@ -62,7 +62,7 @@ def evaluate(
     z: Z = None,
     time: Time = None,
     report: Annotated[Path | None, typer.Option(help="Also write an HTML report to this file.")] = None,
-    seed: Annotated[int, typer.Option(help="Of the bootstrap behind the intervals.", min=0)] = 0,
+    seed: Annotated[int, typer.Option(help="Of the bootstrap behind the intervals.", min=0, max=2**63 - 1)] = 0,
     json: Json = None,
 ) -> int:
     """Compare predictions with the truth: Dice, IoU, precision, recall, pixel error, distances of surfaces, calibration; of

@@ -9,6 +9,9 @@ import typer
 
 DATA = "How the data are read"
 
+#: Of the number of a plane or time point.
+MOST_DIGITS = 9
+
 Device = Annotated[str, typer.Option("--device", help="auto, cpu, cuda, cuda:N or mps; what is asked for is used or refused.")]
 Json = Annotated[str | None, typer.Option("--json", metavar="FILE", help="Also write the result as JSON; - is stdout.")]
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="Discard what an earlier run left in the output folder.")]
@@ -81,8 +84,9 @@ def _number_or(text: str | None, flag: str, words: tuple[str, ...]) -> int | str
 
     if text is None or text in words:
         return text
-    if not text.isdecimal():
-        raise UsageError(f"{flag} {text!r} is neither a number from 0 nor {' nor '.join(words)}", fix=f"e.g. {flag} {words[-1]}")
+    if not text.isdecimal() or len(text) > MOST_DIGITS:
+        raise UsageError(f"{flag} {text[:20]!r} is neither a number from 0 nor {' nor '.join(words)}",
+                         fix=f"e.g. {flag} {words[-1]}")
     return int(text)
 
 
@@ -90,9 +94,18 @@ def _whole_numbers(text: str | None) -> tuple[int, ...] | None:
     from biomask.errors import UsageError
 
     try:
-        return None if text is None else tuple(int(part) for part in text.split(","))
+        found = None if text is None else tuple(int(part) for part in text.split(","))
     except ValueError as error:
         raise UsageError(f"--values {text!r} are not whole numbers", fix="e.g. --values 0,255") from error
+    if found is not None and max(map(abs, found)) >= 2**63:
+        raise UsageError("--values has a number that no mask can hold", fix="e.g. --values 0,255")
+    return found
+
+
+def _is_value(text: str) -> bool:
+    """Whether a mask can hold it: an integer of at most 18 digits."""
+    digits = text.removeprefix("-")
+    return digits.isdecimal() and len(digits) <= 18
 
 
 def _legend(text: str | None) -> dict[int | str, str] | None:
@@ -104,7 +117,7 @@ def _legend(text: str | None) -> dict[int | str, str] | None:
     found: dict[int | str, str] = {}
     for part in text.split(","):
         value, sign, name = (p.strip() for p in part.partition("="))
-        if not sign or not name or not (value.lstrip("-").isdecimal() or (value.startswith("#") and len(value) == 7)):
+        if not sign or not name or not (_is_value(value) or (value.startswith("#") and len(value) == 7)):
             raise UsageError(f"--legend {part!r} is not VALUE=NAME", fix="e.g. --legend 0=background,255=cell or '#ff0000=tumour'")
         found[int(value) if not value.startswith("#") else value.lower()] = name
     return found

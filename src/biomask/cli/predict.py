@@ -13,10 +13,10 @@ from biomask.cli.options import Axes, Channels, Device, Json, Overwrite, Time, Z
 
 
 def predict(
-    model: Annotated[Path, typer.Argument(help="Model folder, or its model.safetensors alone.")],
-    images: Annotated[Path, typer.Argument(help="An image, or a folder of images of any size.")],
+    model: Annotated[Path, typer.Argument(metavar="MODEL", help="Model folder, or its model.safetensors alone.")],
+    images: Annotated[Path, typer.Argument(metavar="IMAGES", help="An image, or a folder of images of any size.")],
     out: Annotated[Path, typer.Option("--out", "-o",
-        help="Results: masks/, labels/, objects.csv, outlines/, run.json, report.html.")],
+        help="Results: masks/, labels/, objects.csv, images.csv, outlines/, run.json, report.html.")],
     probabilities: Annotated[bool, typer.Option(
         "--probabilities", help="Also write probabilities/ (float32, all classes).")] = False,
     tile: Annotated[str | None, typer.Option(
@@ -27,6 +27,13 @@ def predict(
              "found best.")] = None,
     objects: Annotated[bool, typer.Option(
         "--objects/--no-objects", help="Also write labels/ (a number an object) and objects.csv (its measurements).")] = True,
+    export: Annotated[str | None, typer.Option(
+        "--export", metavar="A,B,…", help="Also write the objects for other programs: geojson (QuPath), roi (ImageJ), coco. With "
+                                          "class, colour and measurements. Default: none.")] = None,
+    rescale: Annotated[str | None, typer.Option(
+        "--rescale", metavar="auto|FACTOR", help="Resample images before they are predicted; results keep the images' own pixels. "
+                                                 "auto = to the size of the training's pixels, 0.5 = to half as many along each "
+                                                 "axis, or one factor an axis, z,y,x: 1,0.5,0.5. Default: as they are.")] = None,
     axes: Axes = None,
     channels: Channels = None,
     z: Z = None,
@@ -38,7 +45,7 @@ def predict(
     """Segment images, read as in training unless told. Failed inputs are listed; run again, only what is missing is done."""
     from biomask import api
     from biomask.errors import ManyErrors
-    from biomask.prediction.predict import parse_augment, parse_memory, parse_tile
+    from biomask.prediction.options import parse_augment, parse_exports, parse_memory, parse_rescale, parse_tile
     from biomask.recipe import DataSettings
 
     check_json(json)
@@ -46,7 +53,8 @@ def predict(
     options = api.PredictOptions(tile=parse_tile(tile) if tile is not None else None,
                                  memory=parse_memory(memory) if memory is not None else None,
                                  device=device, probabilities=probabilities, overwrite=overwrite, selection=selection,
-                                 augment=parse_augment(augment), objects=objects)
+                                 augment=parse_augment(augment), objects=objects, exports=parse_exports(export),
+                                 rescale=parse_rescale(rescale))
     try:
         result = api.predict(model, images, out, options, progress=ConsoleProgress())
     except ManyErrors as error:

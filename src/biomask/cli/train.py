@@ -31,7 +31,8 @@ from biomask.cli.options import (
 
 
 def train(
-    data: Annotated[Path, typer.Argument(help="Folder of images and their labels; 'biomask check' says how it is understood.")],
+    data: Annotated[Path, typer.Argument(
+        metavar="DATA", help="Folder of images and their labels; 'biomask check' says how it is understood.")],
     out: Annotated[Path, typer.Option("--out", "-o", help="Model folder; a training that is there is resumed.")],
     minutes: Annotated[float | None, typer.Option(
         help="Budget in wall time. Default without --steps: until the score is flat, at most an hour on a CPU.", min=0.0)] = None,

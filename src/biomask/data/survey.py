@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import math
-import os
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -15,7 +14,6 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
-import psutil
 from threadpoolctl import threadpool_limits
 
 from biomask.data.colours import coarsened, flat_pixels, pack
@@ -25,6 +23,7 @@ from biomask.data.truth import Raw, read_truth
 from biomask.errors import BiomaskError, LabelsError, ManyErrors, ReadError
 from biomask.image import Image
 from biomask.io import open_stored, read_image
+from biomask.machine import free_memory, usable_cores
 from biomask.progress import Progress
 
 if TYPE_CHECKING:
@@ -89,9 +88,9 @@ def survey(pairs: Sequence[Pair], settings: DataSettings, progress: Progress, pr
 
 def _in_order(pairs: Sequence[Pair], work: Callable[[Pair], Any]) -> Iterator[tuple[Pair, Any]]:
     """Results in order, from as many threads as cores: decoders and numpy let each other run."""
-    workers = max(1, len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1)
+    workers = usable_cores()
     waiting: deque[tuple[Pair, Future[Any], int]] = deque()
-    most, taken = MEMORY_SHARE * psutil.virtual_memory().available, 0
+    most, taken = MEMORY_SHARE * free_memory(), 0
     # Threads of threads would wait for each other: products of matrices are small here.
     with threadpool_limits(1, user_api="blas"), ThreadPoolExecutor(workers) as pool:
         try:

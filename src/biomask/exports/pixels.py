@@ -12,6 +12,7 @@ from biomask.data.encoding import Encoding
 from biomask.errors import InputError
 from biomask.image import Image
 from biomask.io import write_mask
+from biomask.io.files import write_ids
 from biomask.labels import Labels, Legend
 
 #: What marks pixels where nothing is known, where the labels themselves have no value for it.
@@ -27,8 +28,7 @@ def write_pixels(labels: Labels, image: Image | None, target: Path, to: str, enc
     affine = image.affine if image is not None else None
     if to == "labels":
         ids = _object_ids(labels)
-        top = int(ids.max(initial=0))
-        write_mask(target, ids.astype(np.uint16 if top < 2**16 else np.uint32), Legend.of_values([0]), spacing, affine)
+        write_ids(target, ids, spacing, affine)
         unknown = 0 if labels.ignore is None else int(labels.ignore.sum())
         lost = f"{unknown} pixels where nothing is known became background: ids cannot say so" if unknown else ""
         return [target], len(np.unique(ids)) - (0 if ids.all() else 1), lost

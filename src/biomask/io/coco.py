@@ -224,7 +224,8 @@ def write_coco(path: Path, images: Sequence[Annotations], *, rle: Literal["holes
             for parts in objects.values():
                 count += 1
                 yield {"id": count, "image_id": image_id, "category_id": categories[parts[0].name],
-                       **_segmentation(parts, image.size or (0, 0), rle == "all")}
+                       **_segmentation(parts, image.size or (0, 0), rle == "all"),
+                       **({"measurements": dict(parts[0].measurements)} if parts[0].measurements else {})}
 
     listed = [{"id": i, "file_name": a.image, "height": a.size[0], "width": a.size[1]}
               for i, a in enumerate(images, start=1) if a.size]

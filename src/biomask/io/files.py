@@ -23,6 +23,7 @@ from biomask.io.listing import BYSTANDERS, exists, list_images, list_unread, rel
 from biomask.io.recent import Recent
 from biomask.io.unread import UNREAD
 from biomask.labels import Legend
+from biomask.machine import free_memory
 from biomask.stored import WHOLE, Key, Plane, Selection, Stored, select, stem_of, suffix_of
 
 __all__ = ["BYSTANDERS", "IMAGE_WRITERS", "READERS", "UNREAD", "WRITERS", "Reader", "list_images", "list_unread", "open_stored",
@@ -137,9 +138,7 @@ def _require_memory(size: int, stored: Stored) -> None:
     """Raise OutOfMemoryError for more bytes than are free; a damaged or malicious header can claim any number."""
     if size < LARGE:
         return
-    import psutil
-
-    free = psutil.virtual_memory().available
+    free = free_memory()
     if size > free:
         raise OutOfMemoryError(f"needs {size / 2**30:,.1f} GiB of memory ({stored.described}, {stored.dtype}), and "
                                f"{free / 2**30:,.1f} are free", where=stored.path,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Collection, Iterator, Sequence
+from math import isfinite
 from pathlib import Path
 from typing import Any
 
@@ -38,7 +39,7 @@ def read_geojson(path: Path, *, kinds: Collection[str] | None = None, nuclei: bo
     another program has. nuclei: of cells take the nucleus instead of the whole cell. regions: False leaves out annotations
     in which the centre of a detection or cell lies: those are regions of interest, and what was found in them the objects.
     The class is `properties.classification`, a derived class is "Tumor: Positive"; the object's own name is the title.
-    Measurements are not read. Raises ReadError for a file that is not GeoJSON.
+    Raises ReadError for a file that is not GeoJSON.
     """
     content = read_json(path)
     shapes: list[Shape] = []
@@ -128,7 +129,8 @@ def _shape(feature: dict[str, Any], properties: dict[str, Any], nucleus: bool, t
     plane = _dict(geometry.get("plane"))
     group = _text(_dict(properties.get("metadata")).get(GROUP))
     return Shape(rings, name, colour, _index(plane.get("z")), _index(plane.get("t")),
-                 int(group) if group.lstrip("-").isdecimal() else None, _text(properties.get("name")))
+                 int(group) if group.lstrip("-").isdecimal() else None, _text(properties.get("name")),
+                 measurements=_measurements(properties.get("measurements")))
 
 
 #: Where the number of an object that has several outlines is kept; QuPath keeps metadata of objects, as text.
@@ -172,6 +174,14 @@ def _class_of(properties: dict[str, Any]) -> tuple[str, tuple[int, int, int] | N
     name = ": ".join(map(str, names)) if isinstance(names, list) else _text(found.get("name"))
     colour = next((c for c in map(as_colour, (found.get("color"), found.get("colorRGB"), properties.get("color"))) if c), None)
     return name, colour
+
+
+def _measurements(said: Any) -> dict[str, float]:
+    """By name, from an object or a list of names and values. What is no finite number is left away."""
+    listed = said if isinstance(said, list) else []
+    pairs: list[tuple[Any, Any]] = list(said.items()) if isinstance(said, dict) else [
+        (m.get("name"), m.get("value")) for m in listed if isinstance(m, dict)]
+    return {name: value for name, value in pairs if isinstance(name, str) and type(value) in (int, float) and isfinite(value)}
 
 
 def _dict(value: Any) -> dict[str, Any]:
@@ -221,6 +231,9 @@ def _feature(shape: Shape, colours: dict[str, tuple[int, int, int]]) -> dict[str
         names = shape.name.split(": ")
         properties["classification"] = {**({"name": names[0]} if len(names) == 1 else {"names": names}),
                                         "color": list(shape.colour or colours[shape.name])}
+    if shape.measurements:
+        # QuPath up to 0.3 reads a list alone; later ones write an object and read both.
+        properties["measurements"] = [{"name": name, "value": value} for name, value in shape.measurements.items()]
     if shape.group is not None:
         properties["metadata"] = {GROUP: str(shape.group)}
     return {"type": "Feature", "geometry": geometry, "properties": properties}

@@ -15,6 +15,7 @@ import numpy as np
 
 from biomask.errors import LabelsError, MissingPathError, OutOfMemoryError, ReadError
 from biomask.io.files import writing
+from biomask.machine import free_memory
 from biomask.shapes import Ring
 
 #: Bytes of the largest text that is read whole, unpacked.
@@ -49,9 +50,7 @@ def _require_memory(path: Path, size: int) -> None:
     """Raise OutOfMemoryError for a text of so many bytes whose content would not fit."""
     if size < _LEAST:
         return
-    import psutil
-
-    needed, free = MEMORY * size, psutil.virtual_memory().available
+    needed, free = MEMORY * size, free_memory()
     if needed > free:
         raise OutOfMemoryError(f"needs {needed / 2**30:,.1f} GiB of memory ({MEMORY} times its {size / 2**20:,.0f} MiB), and "
                                f"{free / 2**30:,.1f} are free", where=path,

@@ -14,6 +14,7 @@ import numpy.typing as npt
 
 from biomask.errors import ReadError, WriteError
 from biomask.io.recent import LARGEST, Recent
+from biomask.machine import free_memory
 from biomask.stored import UNKNOWN, Key, Stored
 
 #: What NIfTI's dimensions are, in its order; the fourth is time only where the header says so, and then a set of values.
@@ -90,11 +91,9 @@ def _asked_before(path: Path) -> bool:
 
 def _small(path: Path) -> npt.NDArray[Any] | None:
     """All of a volume; None where it is too large to be kept."""
-    import psutil
-
     image = _open(path)
     size = math.prod(image.shape) * max(8, image.get_data_dtype().itemsize)
-    return _decode(image, ()) if size <= min(LARGEST, psutil.virtual_memory().available // 4) else None
+    return _decode(image, ()) if size <= min(LARGEST, free_memory() // 4) else None
 
 
 def _decode(image: Any, key: tuple[Key, ...]) -> npt.NDArray[Any]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import zipfile
 from pathlib import Path
 from typing import Any
@@ -24,7 +25,8 @@ def write_roi_zip(path: Path, annotations: Annotations) -> None:
 
     The class is the ROI's name and its colour the stroke's; without a class the name is the title, or the place as ImageJ
     would call it. Outlines along pixel edges become traced selections, others polygons with fractions in float32 (within
-    1/256 pixel up to 65 536), several rings a composite. Planes and times become positions, from 1.
+    1/256 pixel up to 65 536), several rings a composite. Planes and times become positions, from 1; measurements become
+    properties of the ROI.
     """
     used: dict[str, int] = {}
     with writing(path) as temporary, zipfile.ZipFile(temporary, "w", zipfile.ZIP_DEFLATED) as zipped:
@@ -68,8 +70,11 @@ def _roi(shape: Shape) -> Any:
         roi.c_position, roi.z_position, roi.t_position = 0, (shape.z or 0) + 1, shape.time + 1
     elif shape.z is not None:
         roi.position = shape.z + 1
-    if shape.group is not None:
-        roi.props = f"{GROUP}: {shape.group}\n"
+    kept = {GROUP: str(shape.group)} if shape.group is not None else {}
+    # As Java reads properties: a name ends at a space, a colon or an equals sign.
+    kept |= {re.sub(r"[\s:=\\]+", "_", _without_surrogates(name)): f"{value:g}" for name, value in shape.measurements.items()}
+    if kept:
+        roi.props = "".join(f"{name}: {value}\n" for name, value in kept.items())
     return roi
 
 

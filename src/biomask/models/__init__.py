@@ -7,8 +7,16 @@ from typing import Protocol, runtime_checkable
 
 from torch import nn
 
+from biomask.models.attention_unet import AttentionUNet
+from biomask.models.calibration import Calibration, fit_calibration, median_filter
+from biomask.models.fcn import FCN
+from biomask.models.grid_attention_unet import GridAttentionUNet
 from biomask.models.one_layer import OneLayer
+from biomask.models.sliding_window import SlidingWindow
 from biomask.models.unet import UNet
+from biomask.models.unet_padded import PaddedUNet
+from biomask.models.unet_plus_plus import UNetPlusPlus
+from biomask.models.weights import load_weights
 
 
 @runtime_checkable
@@ -37,8 +45,15 @@ class Network(Protocol):
 
 #: Every network by name: the constructor takes (in_channels, classes, *, spatial_dims, …).
 MODELS: dict[str, Callable[..., nn.Module]] = {
+    "attention-unet": AttentionUNet,
+    "fcn": FCN,
+    "grid-attention-unet": GridAttentionUNet,
     "one-layer": OneLayer,
+    "sliding-window": SlidingWindow,
     "unet": UNet,
+    "unet++": UNetPlusPlus,
+    "unet-padded": PaddedUNet,
 }
 
-__all__ = ["MODELS", "Network", "OneLayer", "UNet"]
+__all__ = ["FCN", "MODELS", "AttentionUNet", "Calibration", "GridAttentionUNet", "Network", "OneLayer", "PaddedUNet",
+           "SlidingWindow", "UNet", "UNetPlusPlus", "fit_calibration", "load_weights", "median_filter"]

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 Norm = Literal["batch"] | None
-Up = Literal["transposed", "nearest", "bilinear"]
+Up = Literal["transposed", "nearest", "bilinear", "nearest-conv"]
 
 CONVOLUTION: dict[int, type[nn.Conv2d] | type[nn.Conv3d]] = {2: nn.Conv2d, 3: nn.Conv3d}
 TRANSPOSED: dict[int, type[nn.ConvTranspose2d] | type[nn.ConvTranspose3d]] = {2: nn.ConvTranspose2d, 3: nn.ConvTranspose3d}
@@ -20,22 +20,27 @@ MAX_POOL: dict[int, type[nn.MaxPool2d] | type[nn.MaxPool3d]] = {2: nn.MaxPool2d,
 
 
 class DoubleConv(nn.Sequential):
-    """Two convolutions, each followed by (normalisation and) ReLU: (B, in, *S) → (B, out, *S').
+    """Two convolutions, each followed by (normalisation and) ReLU: (B, in, *S) → (B, mid, *S″) → (B, out, *S').
 
-    S' = S with padding, else S - 2 (kernel - 1).
+    S' = S with padding, else S - 2 (kernel - 1). mid: channels between the two; default out.
     """
 
-    def __init__(self, in_channels: int, out_channels: int, *, kernel: Sequence[int], padded: bool, norm: Norm,
-                 bias: bool) -> None:
-        dims = len(kernel)
-        layers: list[nn.Module] = []
-        for channels in (in_channels, out_channels):
-            layers.append(CONVOLUTION[dims](channels, out_channels, tuple(kernel), bias=bias,  # type: ignore[arg-type]
-                                            padding=tuple(k // 2 for k in kernel) if padded else 0))  # type: ignore[arg-type]
-            if norm == "batch":
-                layers.append(BATCH_NORM[dims](out_channels))
-            layers.append(nn.ReLU(inplace=True))
-        super().__init__(*layers)
+    def __init__(self, in_channels: int, out_channels: int, *, kernel: Sequence[int], padded: bool = True, norm: Norm = None,
+                 bias: bool = True, mid: int | None = None) -> None:
+        middle = out_channels if mid is None else mid
+        super().__init__(*_convolved(in_channels, middle, kernel, padded, norm, bias),
+                         *_convolved(middle, out_channels, kernel, padded, norm, bias))
+
+
+def _convolved(in_channels: int, out_channels: int, kernel: Sequence[int], padded: bool, norm: Norm,
+               bias: bool) -> list[nn.Module]:
+    """Convolution, (normalisation,) ReLU."""
+    dims = len(kernel)
+    layers: list[nn.Module] = [CONVOLUTION[dims](in_channels, out_channels, tuple(kernel), bias=bias,  # type: ignore[arg-type]
+                                                 padding=tuple(k // 2 for k in kernel) if padded else 0)]  # type: ignore[arg-type]
+    if norm == "batch":
+        layers.append(BATCH_NORM[dims](out_channels))
+    return [*layers, nn.ReLU(inplace=True)]
 
 
 class UpConv(nn.Module):
@@ -64,6 +69,23 @@ class UpConv(nn.Module):
             return F.interpolate(x, scale_factor=scale, mode="nearest")
         return F.interpolate(x, scale_factor=scale, mode="bilinear" if len(scale) == 2 else "trilinear",
                              align_corners=False)
+
+
+class NearestConv(nn.Sequential):
+    """Nearest up-sampling, then a 3x3 convolution, (normalisation and) ReLU: (B, in, *S) → (B, out, *(S factor))."""
+
+    def __init__(self, in_channels: int, out_channels: int, *, factor: Sequence[int], norm: Norm) -> None:
+        kernel = (3,) * len(factor)
+        super().__init__(nn.Upsample(scale_factor=tuple(float(f) for f in factor)),
+                         *_convolved(in_channels, out_channels, kernel, True, norm, True))
+
+
+def resize(x: Tensor, factor: int, *, align_corners: bool = False) -> Tensor:
+    """Bilinear (trilinear in 3D) up-sampling: (B, C, *S) → (B, C, *(S factor))."""
+    if factor == 1:
+        return x
+    return F.interpolate(x, scale_factor=float(factor), mode="bilinear" if x.ndim == 4 else "trilinear",
+                         align_corners=align_corners)
 
 
 def initialise(network: nn.Module) -> None:

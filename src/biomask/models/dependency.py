@@ -18,6 +18,11 @@ def through_convolution(i: Interval, kernel: int, padding: int, stride: int = 1,
     return i[0] * stride - padding, i[1] * stride - padding + dilation * (kernel - 1)
 
 
+def through_transposed(i: Interval, kernel: int, padding: int, stride: int) -> Interval:
+    """Input needed by outputs `i` of a transposed convolution."""
+    return -((kernel - 1 - i[0] - padding) // stride), (i[1] + padding) // stride
+
+
 def through_repeat(i: Interval, factor: int) -> Interval:
     """Input needed by outputs `i` of a transposed convolution with kernel = stride, or of nearest up-sampling."""
     return i[0] // factor, i[1] // factor
@@ -34,9 +39,14 @@ def through_linear(i: Interval, factor: int) -> Interval:
     return below(i[0]), below(i[1]) + 1
 
 
-def union(a: Interval, b: Interval) -> Interval:
+def through_blocks(i: Interval, kernel: int = 3, count: int = 2) -> Interval:
+    """Input needed by outputs `i` of `count` convolutions of an odd kernel that keep the size."""
+    return i[0] - count * (kernel // 2), i[1] + count * (kernel // 2)
+
+
+def union(*parts: Interval) -> Interval:
     """Input needed by a sum or concatenation."""
-    return min(a[0], b[0]), max(a[1], b[1])
+    return min(p[0] for p in parts), max(p[1] for p in parts)
 
 
 def halo(dependency: Callable[[Interval], Interval], stride: int) -> int:

@@ -15,6 +15,7 @@ from biomask.models.blocks import (
     CONVOLUTION,
     MAX_POOL,
     DoubleConv,
+    NearestConv,
     Norm,
     Up,
     UpConv,
@@ -41,7 +42,10 @@ class UNet(nn.Module):
         padded inside (by repeating the last pixel) and cropped again. "valid" pads nothing; S' = S - 2 margin, and only
         `legal_size` sizes are taken.
     norm: None (the paper) or "batch"; only these tile exactly.
-    up: see `UpConv`.
+    up: see `UpConv`; "nearest-conv" is `NearestConv` instead, as in the optic-disc network of 34,527,106 parameters (3 → 2, with
+        norm="batch"; after LeeJunHyun/Image_Segmentation).
+    up_width: channels of the topmost up-convolution, twice as many at each level below; default width. 32 with width=35 is the
+        wide U-Net whose count the UNet++ paper prints, 9,130,476 at 1 → 1.
     bias: of the 3x3 convolutions; redundant with norm="batch".
     dropout: probability after the last contracting level and after the bottom ("at the end of the contracting path").
     scales: factor of each pooling along each axis, e.g. ((1, 2, 2), (2, 2, 2)) for thick slices; default 2 everywhere.
@@ -55,17 +59,19 @@ class UNet(nn.Module):
     def __init__(self, in_channels: int, classes: int, *, width: int = 64, depth: int = 4, spatial_dims: int = 2,
                  padding: Literal["same", "valid"] = "same", norm: Norm = None, up: Up = "transposed",
                  bias: bool = True, dropout: float = 0.0, scales: Sequence[Sequence[int]] | None = None,
-                 kernels: Sequence[Sequence[int]] | None = None) -> None:
+                 kernels: Sequence[Sequence[int]] | None = None, up_width: int | None = None) -> None:
         super().__init__()
-        _check_choices(spatial_dims, depth, width, padding, norm, up)
-        if padding == "valid" and up == "bilinear":
-            raise SizeError('up="bilinear" resizes at a map\'s edge by what lies beyond it, so it cannot tile exactly '
-                            'with padding="valid"', fix='use up="transposed" or up="nearest"')
+        top = width if up_width is None else up_width
+        _check_choices(spatial_dims, depth, min(width, top), padding, norm, up)
+        if padding == "valid" and up in ("bilinear", "nearest-conv"):
+            raise SizeError(f'up="{up}" makes a map\'s edge of what lies beyond it, so it cannot tile exactly with padding="valid"',
+                            fix='use up="transposed" or up="nearest"')
         self.in_channels, self.classes, self.spatial_dims, self.depth = in_channels, classes, spatial_dims, depth
         self.padding, self.up = padding, up
         self.scales = _per_level(scales, depth, spatial_dims, 2, "scales")
         self.kernels = _per_level(kernels, depth + 1, spatial_dims, 3, "kernels")
         widths = [width * 2**level for level in range(depth + 1)]
+        raised = [top * 2**level for level in range(depth)]
 
         def block(channels: int, level: int) -> DoubleConv:
             return DoubleConv(channels, widths[level], kernel=self.kernels[level], padded=padding == "same", norm=norm,
@@ -73,8 +79,8 @@ class UNet(nn.Module):
 
         self.encoder = nn.ModuleList(block(in_channels if i == 0 else widths[i - 1], i) for i in range(depth + 1))
         self.pools = nn.ModuleList(MAX_POOL[spatial_dims](s) for s in self.scales)
-        self.ups = nn.ModuleList(UpConv(widths[i + 1], widths[i], factor=self.scales[i], mode=up) for i in range(depth))
-        self.decoder = nn.ModuleList(block(2 * widths[i], i) for i in range(depth))
+        self.ups = nn.ModuleList(_raising(widths[i + 1], raised[i], self.scales[i], up, norm) for i in range(depth))
+        self.decoder = nn.ModuleList(block(widths[i] + raised[i], i) for i in range(depth))
         self.head = CONVOLUTION[spatial_dims](width, classes, 1)
         self.dropout = nn.Dropout(dropout)
         initialise(self)
@@ -120,8 +126,9 @@ class UNet(nn.Module):
         if level == self.depth:
             return self._encoder_depends_on(i, level, axis)
         i = self._block_depends_on(i, level, axis)
+        raised = dependency.through_blocks(i, count=1) if self.up == "nearest-conv" else i
         through = dependency.through_linear if self.up == "bilinear" else dependency.through_repeat
-        below = self._decoder_depends_on(through(i, self.scales[level][axis]), level + 1, axis)
+        below = self._decoder_depends_on(through(raised, self.scales[level][axis]), level + 1, axis)
         return dependency.union(self._encoder_depends_on(i, level, axis), below)
 
     def _encoder_depends_on(self, i: Interval, level: int, axis: int) -> Interval:
@@ -164,6 +171,12 @@ class UNet(nn.Module):
         return x
 
 
+def _raising(in_channels: int, out_channels: int, factor: Sequence[int], up: Up, norm: Norm) -> nn.Module:
+    if up == "nearest-conv":
+        return NearestConv(in_channels, out_channels, factor=factor, norm=norm)
+    return UpConv(in_channels, out_channels, factor=factor, mode=up)
+
+
 def _per_level(given: Sequence[Sequence[int]] | None, levels: int, dims: int, default: int,
                name: str) -> tuple[tuple[int, ...], ...]:
     """One tuple of ints a level, checked."""
@@ -177,7 +190,7 @@ def _per_level(given: Sequence[Sequence[int]] | None, levels: int, dims: int, de
 
 def _check_choices(spatial_dims: int, depth: int, width: int, padding: str, norm: str | None, up: str) -> None:
     choices = (("spatial_dims", spatial_dims, (2, 3)), ("padding", padding, ("same", "valid")),
-               ("norm", norm, (None, "batch")), ("up", up, ("transposed", "nearest", "bilinear")))
+               ("norm", norm, (None, "batch")), ("up", up, ("transposed", "nearest", "bilinear", "nearest-conv")))
     for name, value, allowed in choices:
         if value not in allowed:
             raise SizeError(f"UNet: {name}={value!r} is not one of {allowed}")

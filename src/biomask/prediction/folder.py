@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import json
-import shutil
-import time
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -12,21 +9,23 @@ from typing import Any
 
 from biomask.data.layouts import find_layout
 from biomask.data.pairing import IMAGE_FOLDERS, MASK_FOLDERS
-from biomask.data.survey import file_hash
 from biomask.errors import BiomaskError, InputError, PairingError, UsageError
 from biomask.io import READERS, list_images, list_unread, relative_stem
-from biomask.io.files import open_stored, suffix_of, way_for, write_text
+from biomask.io.files import open_stored, suffix_of, way_for
 from biomask.progress import Progress
 from biomask.stored import WHOLE, Plane, Selection, planes
 
 #: The folders that `predict` makes and, with --overwrite, removes.
-FOLDERS = ("masks", "labels", "outlines", "probabilities")
+FOLDERS = ("masks", "labels", "outlines", "probabilities", "geojson", "rois")
 
 #: The table of objects.
 OBJECTS_FILE = "objects.csv"
 
-#: Seconds between writings of the record: what a kill can cost.
-RECORD_EVERY = 5.0
+#: The table of images, and objects of all images as COCO.
+IMAGES_FILE, COCO_FILE = "images.csv", "coco.json"
+
+#: Files that are written whole: they must be ours before they are replaced.
+OWN_FILES = (IMAGES_FILE, COCO_FILE)
 
 
 @dataclass(frozen=True)
@@ -178,75 +177,6 @@ def selection_of(entry: Mapping[str, Any]) -> Selection:
     return replace(found, channels=None if channels is None else tuple(channels))
 
 
-class Record:
-    """run.json of a folder of predictions, kept up to date while it fills."""
-
-    def __init__(self, out: Path, facts: Mapping[str, Any], *, overwrite: bool) -> None:
-        """Take the folder. facts: what is the same for all images; its "model_sha256" says whose results these are.
-
-        Raises InputError for a folder with results of another model, or with files that `predict` did not write.
-        """
-        self.path = out / "run.json"
-        self._hashes: dict[Path, str] = {}
-        before = _read(self.path)
-        strange = [f for f in FOLDERS if (out / f).exists()] if before is None else []
-        if strange:
-            raise InputError(f"holds {', '.join(strange)} that biomask predict did not write", where=out, fix="choose another -o")
-        if before is not None and not overwrite and before["model_sha256"] != facts["model_sha256"]:
-            raise InputError("holds results of another model", where=out, fix="choose another -o, or --overwrite")
-        if before is not None and overwrite:
-            for folder in FOLDERS:
-                shutil.rmtree(out / folder, ignore_errors=True)
-            (out / OBJECTS_FILE).unlink(missing_ok=True)
-        self.content: dict[str, Any] = {**facts, "images": before["images"] if before and not overwrite else {}, "failed": {}}
-        self.write()
-
-    def has(self, job: Job, selection: Selection) -> bool:
-        """Whether this very image is done, on record and on disk: another of the same name, or of the same file, is not."""
-        entry = self.content["images"].get(job.name)
-        if not isinstance(entry, dict) or not job.is_there():
-            return False
-        same = entry.get("selection") == as_json(selection) and entry.get("plane") == as_json(job.plane)
-        return same and entry.get("sha256") == self.hash_of(job.source)
-
-    def hash_of(self, source: Path) -> str:
-        """SHA-256 of a file, computed once a run: a file may give many planes."""
-        if source not in self._hashes:
-            self._hashes[source] = file_hash(source)
-        return self._hashes[source]
-
-    def done(self, name: str, facts: Mapping[str, Any]) -> None:
-        """Note one image."""
-        self.content["images"][name] = dict(facts)
-        if time.monotonic() - self.written > RECORD_EVERY:
-            self.write()
-
-    def failed(self, name: str, message: str) -> None:
-        """Note one image that could not be done."""
-        self.content["images"].pop(name, None)
-        self.content["failed"][name] = message
-
-    def write(self) -> None:
-        """Write run.json, whole or not at all."""
-        write_text(self.path, json.dumps(self.content, indent=2, ensure_ascii=False))
-        self.written = time.monotonic()
-
-
 def as_json(value: Selection | Plane) -> dict[str, Any]:
     """As it stands in run.json: tuples are lists there."""
     return {k: list(v) if isinstance(v, tuple) else v for k, v in asdict(value).items()}
-
-
-def _read(path: Path) -> dict[str, Any] | None:
-    """An earlier record; None where there is none. Raises InputError where run.json is something else."""
-    if not path.is_file():
-        return None
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-        if content["command"] == "predict" and isinstance(content["images"], dict) and isinstance(content["model_sha256"], str):
-            return dict(content)
-    except (ValueError, KeyError, TypeError, OSError):
-        pass
-    raise InputError("is not a record of biomask predict", where=path, fix="choose another -o")
-
-

@@ -112,12 +112,12 @@ def tile_cost(network: nn.Module) -> TileCost:
     return TileCost(max(0.0, needed[0] - slope * pixels[0]) + weights, slope)
 
 
-def fit_tile(network: nn.Module, size: Sequence[int], budget: float) -> tuple[int, ...]:
+def fit_tile(network: nn.Module, size: Sequence[int], budget: float, cost: TileCost | None = None) -> tuple[int, ...]:
     """The tile with the least work whose activations stay within `budget` bytes.
 
-    Raises TooLittleMemory with the smallest budget that would do.
+    cost: what `tile_cost` gives, where it is known already. Raises TooLittleMemory with the smallest budget that would do.
     """
-    geometry, cost = geometry_of(network), tile_cost(network)
+    geometry, cost = geometry_of(network), cost or tile_cost(network)
     tile = choose_tile(size, min(cost.pixels(budget), LARGEST_READ), geometry)
     if tile is None:
         needed = cost.bytes(smallest_read(size, geometry))

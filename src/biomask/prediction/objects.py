@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import csv
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, TextIO
@@ -17,6 +17,7 @@ from biomask.instances import class_of_objects, components, label_instances
 from biomask.instances.measure import Columns, measure_objects
 from biomask.instances.table import ObjectsTable, object_columns
 from biomask.io.files import writing
+from biomask.prediction.rescale import rescaled_thresholds
 
 if TYPE_CHECKING:
     from biomask.checkpoint import Model
@@ -34,10 +35,12 @@ class Found:
     """(*S), that a pixel belongs to any object; None where it was not kept."""
 
 
-def find_objects(model: Model, decided: npt.NDArray[np.uint8], maps: npt.NDArray[np.float32] | None) -> list[Found]:
+def find_objects(model: Model, decided: npt.NDArray[np.uint8], maps: npt.NDArray[np.float32] | None,
+                 factors: Sequence[float] | None = None) -> list[Found]:
     """Objects of an image; one entry a structure for multilabel models.
 
-    decided, maps: as `biomask.prediction.maps` gives them. Of models that were not trained on objects they are the connected
+    decided, maps: as `biomask.prediction.maps` gives them. factors: what the image was resampled by, so that what was tuned in
+    the training's pixels holds in those of the image. Of models that were not trained on objects they are the connected
     pieces of each class.
     """
     task = model.task
@@ -48,7 +51,10 @@ def find_objects(model: Model, decided: npt.NDArray[np.uint8], maps: npt.NDArray
             found.append(Found(ids, np.where(classes > 0, k + 1, 0), None if maps is None else maps[k]))
         return found
     if task.kind == "instances" and maps is not None:
-        ids = label_instances(maps, model.thresholds, target=task.target, spacing=model.header.spacing)
+        thresholds, spacing = model.thresholds, model.header.spacing
+        if factors is not None:
+            thresholds, spacing = rescaled_thresholds(thresholds, factors, spacing)
+        ids = label_instances(maps, thresholds, target=task.target, spacing=spacing)
         return [Found(ids, class_of_objects(ids, maps, task.entries), 1 - maps[0])]
     ids, classes = components(decided)
     return [Found(ids, classes, None if maps is None else 1 - maps[0])]
@@ -76,12 +82,12 @@ class ObjectsFile:
     def __init__(self, path: Path, model: Model, *, micrometres: bool, probability: bool, done: Collection[str]) -> None:
         columns = object_columns(model.header.spatial_dims, micrometres=micrometres, classes=True, probability=probability,
                                  channels=model.header.in_channels, channel_names=_channel_names(model))
-        rows = list[list[str]]()
-        if path.is_file():
-            columns, rows = _kept(path, columns, set(done))
+        before = _columns_of(path) if path.is_file() else []
+        columns += [c for c in before if c not in columns]
         with writing(path) as temporary, temporary.open("w", newline="", encoding="utf-8", errors="backslashreplace") as file:
             ObjectsTable(file, columns)
-            csv.writer(file, lineterminator="\n").writerows(rows)
+            if before:
+                csv.writer(file, lineterminator="\n").writerows(_kept(path, before, columns, set(done)))
         self._file: TextIO = path.open("a", newline="", encoding="utf-8", errors="backslashreplace")
         self.path, self._table = path, ObjectsTable(self._file, columns, header=False)
 
@@ -99,14 +105,25 @@ class ObjectsFile:
         self._file.close()
 
 
-def _kept(path: Path, columns: list[str], done: set[str]) -> tuple[list[str], list[list[str]]]:
-    """(columns of both runs, the rows of images that are done)."""
-    with path.open(newline="", encoding="utf-8", errors="backslashreplace") as file:
-        lines = list(csv.reader(file))
-    if not lines or lines[0][:1] != ["image"]:
+def _columns_of(path: Path) -> list[str]:
+    """The columns of an earlier run but `image`. Raises InputError for a file that is no such table."""
+    with _opened(path) as file:
+        first = next(csv.reader(file), [])
+    if first[:1] != ["image"]:
         raise InputError("is not a table of biomask predict", where=path, fix="choose another -o")
-    before = lines[0][1:]
-    both = [*columns, *(c for c in before if c not in columns)]
+    return first[1:]
+
+
+def _kept(path: Path, before: Sequence[str], columns: Sequence[str], done: set[str]) -> Iterator[list[str]]:
+    """The rows of images that are done, one at a time: all of a large run do not fit in memory."""
     place = {c: i + 1 for i, c in enumerate(before)}
-    return both, [[line[0], *(line[place[c]] if c in place else "" for c in both)] for line in lines[1:]
-                  if len(line) == len(lines[0]) and line[0] in done]
+    with _opened(path) as file:
+        lines = csv.reader(file)
+        next(lines)
+        for line in lines:
+            if len(line) == len(before) + 1 and line[0] in done:
+                yield [line[0], *(line[place[c]] if c in place else "" for c in columns)]
+
+
+def _opened(path: Path) -> TextIO:
+    return path.open(newline="", encoding="utf-8", errors="backslashreplace")

@@ -1,0 +1,129 @@
+"""Objects of a folder of predictions for QuPath, ImageJ and COCO, with their classes, colours and measurements."""
+
+from __future__ import annotations
+
+import csv
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
+from itertools import groupby
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from biomask.exports.convert import OUTLINES
+from biomask.instances.trace import outlines
+from biomask.io import read_label_values
+from biomask.io.annotations import SHAPE_SUFFIXES, SHAPE_WRITERS
+from biomask.io.coco import write_coco
+from biomask.labels import Legend
+from biomask.prediction.folder import COCO_FILE, OBJECTS_FILE
+from biomask.progress import Progress, Silent
+from biomask.shapes import Annotations, Shape
+from biomask.stored import WHOLE, Plane
+
+#: The folder of each format that has a file an image.
+FOLDERS: Mapping[str, str] = {"geojson": "geojson", "roi": "rois"}
+
+#: Columns of objects.csv that say which object it is.
+NAMES = ("image", "id", "class")
+
+Row = Mapping[str, str]
+
+
+def export_predictions(out: Path, formats: Sequence[str], progress: Progress | None = None) -> tuple[Path, ...]:
+    """Write the objects of a folder that `predict` filled: geojson/NAME.geojson, rois/NAME.zip, coco.json.
+
+    formats: of geojson, roi, coco. Objects are those of labels/, traced along the edges of their pixels, holes included; class
+    and measurements are those of objects.csv, the title is the object's id there. What is newer than its labels is left as
+    it is. Returns the files written.
+    """
+    record = json.loads((out / "run.json").read_text(encoding="utf-8"))
+    legend = Legend.from_json(record["legend"])
+    images = {name: entry for name, entry in record["images"].items() if entry["labels"]}
+    targets = {name: _targets(out, name, formats) for name in images}
+    pending = {name: [form for form, target in targets[name].items() if not _is_newer(target, _labels(out, entry))]
+               for name, entry in images.items()}
+    coco = out / COCO_FILE
+    together = "coco" in formats and not (coco.is_file() and _is_newer(coco, [p for e in images.values() for p in _labels(out, e)])
+                                          and _names_in(coco) == [_image_name(n, e) for n, e in images.items()])
+    wanted = {name for name, missing in pending.items() if missing or together}
+    written, drawn = list[Path](), dict[str, Annotations]()
+    with (progress or Silent()).bar("exporting objects") as bar:
+        for n, (name, rows) in enumerate(_rows(out / OBJECTS_FILE, wanted)):
+            annotations = _annotations(out, name, images[name], rows, legend)
+            for form in pending[name]:
+                SHAPE_WRITERS[OUTLINES[form]](targets[name][form], annotations)
+                written.append(targets[name][form])
+            if together:
+                drawn[name] = annotations
+            bar.update((n + 1) / len(wanted), name)
+    if together:
+        write_coco(coco, [drawn[name] for name in images])
+        written.append(coco)
+    return tuple(written)
+
+
+def _targets(out: Path, name: str, formats: Sequence[str]) -> dict[str, Path]:
+    return {f: out / FOLDERS[f] / f"{name}{SHAPE_SUFFIXES[OUTLINES[f]]}" for f in formats if f in FOLDERS}
+
+
+def _labels(out: Path, entry: Mapping[str, Any]) -> list[Path]:
+    return [out / p for p in entry["labels"]]
+
+
+def _is_newer(target: Path, sources: Sequence[Path]) -> bool:
+    return target.is_file() and all(target.stat().st_mtime_ns >= s.stat().st_mtime_ns for s in sources)
+
+
+def _names_in(coco: Path) -> list[str]:
+    """File names of the images in a COCO file of ours; none of one that cannot be read."""
+    try:
+        return [str(i["file_name"]) for i in json.loads(coco.read_text(encoding="utf-8"))["images"]]
+    except (OSError, ValueError, KeyError, TypeError):
+        return []
+
+
+def _image_name(name: str, entry: Mapping[str, Any]) -> str:
+    """File name of an image below the folder of inputs; of a plane the name of its results."""
+    if Plane(**entry["plane"]) != WHOLE:
+        return f"{name}.tif"
+    return str(PurePosixPath(name).parent / Path(entry["file"]).name)
+
+
+def _rows(path: Path, wanted: set[str]) -> Iterator[tuple[str, list[Row]]]:
+    """(image, its objects), image by image as they lie in the table; those without objects last."""
+    left = set(wanted)
+    with path.open(newline="", encoding="utf-8", errors="backslashreplace") as file:
+        for name, rows in groupby(csv.DictReader(file), key=lambda row: row["image"]):
+            if name in left:
+                left.discard(name)
+                yield name, list(rows)
+    for name in sorted(left):
+        yield name, []
+
+
+def _annotations(out: Path, name: str, entry: Mapping[str, Any], rows: Sequence[Row], legend: Legend) -> Annotations:
+    several = len(entry["labels"]) > 1
+    shapes, size = list[Shape](), (0, 0)
+    for path, structure in zip(_labels(out, entry), list(legend)[1:], strict=False):
+        ids = np.asarray(read_label_values(path).array[0])
+        size = (int(ids.shape[-2]), int(ids.shape[-1]))
+        shapes += measured_shapes(ids, [r for r in rows if not several or r["class"] == structure.name], legend)
+    return Annotations(tuple(shapes), size, (), _image_name(name, entry))
+
+
+def measured_shapes(ids: npt.NDArray[Any], rows: Sequence[Row], legend: Legend) -> list[Shape]:
+    """Outlines of the objects of labels (Y, X), or of each plane of (Z, Y, X), with what a table says of them.
+
+    rows: of objects.csv, of this image. Colours are those of the legend.
+    """
+    of = {int(row["id"]): row for row in rows}
+    colours = {e.name: e.colour for e in legend}
+    names = {i: row["class"] for i, row in of.items()}
+    found = outlines(ids, names=names, colours={i: colours[name] for i, name in names.items() if name in colours})
+    numbers = [int(s.group or 0) for s in found] if ids.ndim == 3 else [int(i) for i in np.unique(ids) if i]
+    measured = {i: {c: float(v) for c, v in row.items() if c not in NAMES and v} for i, row in of.items()}
+    return [replace(s, title=str(i), measurements=measured.get(i, {})) for i, s in zip(numbers, found, strict=True)]

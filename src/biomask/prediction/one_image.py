@@ -1,0 +1,72 @@
+"""What happens to one image: from the file to class ids, probabilities and objects."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from biomask.image import Image
+from biomask.prediction.fits import require_fit
+from biomask.prediction.maps import class_ids, decide, predict_maps
+from biomask.prediction.objects import Found, find_objects
+from biomask.prediction.overlap_tile import predict_tiles
+from biomask.prediction.rescale import factors_of, resampled, rescaled_image
+from biomask.prediction.tile_size import tile_for
+from biomask.prediction.work import Work
+
+
+@dataclass(frozen=True)
+class Predicted:
+    """What is found in an image, in its own pixels."""
+
+    decided: npt.NDArray[np.uint8]
+    """Class ids (*S): positions in the legend; of multilabel 0 or 1, (K, *S)."""
+    maps: npt.NDArray[np.float32] | None
+    """Probabilities (channels, *S); None where they were not kept."""
+    found: Sequence[Found]
+    """Objects; empty where they are not wanted."""
+    tile: tuple[int, ...]
+    factors: tuple[float, ...] | None
+    """What the image was resampled by before the network saw it; None where it was not."""
+    seen: Image
+    """The image as the network saw it, before normalisation."""
+
+
+def predict_image(work: Work, image: Image, done: Callable[[int, int], None] | None = None) -> Predicted:
+    """Predict an image. done(n, of) is called as parts are ready.
+
+    Raises SizeError for an image that the model does not take, InputError where --memory is too little or --rescale auto does
+    not know the size of a pixel.
+    """
+    model, task = work.model, work.model.task
+    require_fit(image, model, image.name)
+    factors = factors_of(work.options.rescale, image, model.header)
+    seen = image if factors is None else rescaled_image(image, factors)
+    tile = tile_for(work, image, seen.size)
+    statistics = model.normalization.statistics(seen.array)
+    maps: npt.NDArray[np.float32] | None = None
+    if work.keeps_maps:
+        maps = predict_maps(work.network, seen.array, task, tile, copies=work.copies, statistics=statistics, device=work.device,
+                            done=done)
+        if factors is not None:
+            maps = resampled(maps, image.size)
+        decided = decide(maps, task, model.cut)
+    else:
+        decided = np.empty(image.size, np.uint8)
+        for window, logits in predict_tiles(work.network, seen.array, tile, statistics=statistics, device=work.device, done=done):
+            decided[window.write] = class_ids(logits, model.cut).cpu().numpy()
+    found = find_objects(model, decided, maps, factors) if work.options.objects else []
+    if task.kind == "instances" and found:
+        decided = found[0].classes[found[0].ids].astype(np.uint8)
+    return Predicted(decided, maps, found, tile, factors, seen)
+
+
+def class_pixels(work: Work, predicted: Predicted) -> dict[int, int]:
+    """Pixels of each position in the legend; those of structures may overlap."""
+    decided = predicted.decided
+    if work.model.task.kind == "multilabel":
+        return {0: int((~decided.any(axis=0)).sum()), **{k: int((plane > 0).sum()) for k, plane in enumerate(decided, start=1)}}
+    return {k: int((decided == k).sum()) for k in range(len(work.model.legend))}

@@ -1,0 +1,54 @@
+"""What is the same for all images of a run."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+
+import torch
+
+from biomask.checkpoint import Model
+from biomask.device import choose_device
+from biomask.prediction.maps import Symmetry, symmetries
+from biomask.prediction.memory import TileCost, tile_cost
+from biomask.prediction.options import PredictOptions
+from biomask.prediction.overlap_tile import CHANNELS_LAST
+
+
+@dataclass(frozen=True)
+class Work:
+    """A model on its device, and how it predicts."""
+
+    model: Model
+    network: torch.nn.Module
+    device: torch.device
+    options: PredictOptions
+    copies: Sequence[Symmetry]
+    """The copies that predictions are the mean of."""
+
+    @classmethod
+    def of(cls, model: Model, options: PredictOptions) -> Work:
+        """The model moved to the device that is asked for. Raises as `choose_device` does."""
+        device = choose_device(options.device)
+        network = model.network.to(device, memory_format=CHANNELS_LAST[model.header.spatial_dims])  # type: ignore[call-overload]
+        return cls(model, network, device, options, copies_of(model, options))
+
+    @cached_property
+    def cost(self) -> TileCost:
+        """Memory that a tile takes."""
+        return tile_cost(self.network)
+
+    @property
+    def keeps_maps(self) -> bool:
+        """Whether the probabilities of a whole image are needed at once."""
+        options = self.options
+        return (len(self.copies) > 1 or options.probabilities or options.rescale is not None
+                or self.model.task.kind != "classes")
+
+
+def copies_of(model: Model, options: PredictOptions) -> list[Symmetry]:
+    """The copies that predictions are the mean of."""
+    recipe = model.header.recipe
+    return symmetries(options.augment or recipe.prediction.augment or "none", model.header.spatial_dims, recipe.augmentation.flip,
+                      turn=recipe.augmentation.rotate90)
