@@ -71,7 +71,7 @@ def fold_curves(histories: Sequence[Sequence[LogRow]], score: str = "Dice") -> b
 
 
 def best_validation(history: Sequence[LogRow]) -> LogRow | None:
-    """The row whose validation score is highest, the latest of equals, as training chooses; None without validation."""
+    """The row whose validation score is highest, the latest of equals; None without validation."""
     scored = [r for r in history if r.validation_score is not None]
     return max(scored, key=lambda r: (r.validation_score, r.step)) if scored else None
 

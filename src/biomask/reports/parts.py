@@ -9,7 +9,7 @@ from biomask.labels import Legend
 from biomask.reports.blocks import Block, Cell, Figure, Fold, Paragraph, Section, Table, show
 from biomask.reports.examples import Example, example_blocks
 from biomask.reports.figures import best_validation, fold_curves, learning_curves, on_dark, per_image_scores
-from biomask.reports.scores import MEANINGS, SELECTED, Meaning
+from biomask.reports.scores import MEANINGS, Meaning
 
 if TYPE_CHECKING:
     from biomask.training.resume import LogRow
@@ -76,8 +76,9 @@ def learning_section(history: Sequence[LogRow], meaning: Meaning = MEANINGS["cla
         caption.append("There is no validation score: no image was held out, or training stopped before the first.")
         alt = "Training loss over optimisation steps."
     else:
-        ringed = "the ringed ones were" if folds else "the ringed one was"
-        caption.append(f"Validation {name}: {meaning.rule}; {ringed} {SELECTED}.")
+        ringed = "the highest of each is ringed" if folds else "the highest is ringed"
+        caption.append(f"Validation {name}: {meaning.rule}; {ringed}. The latest weights were kept, unless earlier ones were better "
+                       "by more than chance explains: these scores flatter a little.")
         alt = f"Training loss and validation {name} over optimisation steps; best {name} " + "; ".join(
             f"{show(b.validation_score)} at step {b.step}" for b in best) + "."
     drawn = fold_curves(histories, meaning.name) if folds else learning_curves(history, meaning.name)
