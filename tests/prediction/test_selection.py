@@ -14,7 +14,7 @@ from biomask.errors import ManyErrors, PairingError
 from biomask.evaluation.evaluate import judge
 from biomask.io import read_image, read_label_values
 from biomask.io.files import write_picture
-from biomask.prediction import folder as record_module
+from biomask.prediction import record as record_module
 from biomask.progress import Silent
 from biomask.recipe import DataSettings
 from biomask.reports.write import evaluation_examples

@@ -42,15 +42,18 @@
 
 from biomask import recipes as recipes
 from biomask.api.arrays import Prediction, predict_array
-from biomask.api.check import Checked, check
-from biomask.api.convert import Converted, convert
-from biomask.api.doctor import Diagnosis, doctor
+from biomask.api.check import check
+from biomask.api.convert import convert
+from biomask.api.doctor import doctor
 from biomask.api.evaluate import EvaluateOptions, Evaluation, Interval, evaluate
 from biomask.api.networks import build, load
 from biomask.api.predict import PredictOptions, PredictResult, predict
 from biomask.api.settings import TrainOptions, data_settings, resolve_recipe
 from biomask.api.train import TrainResult, train
+from biomask.checking import Checked
 from biomask.checkpoint import Model, load_model
+from biomask.doctor import Diagnosis
+from biomask.exports.convert import Converted
 
 __all__ = ["Checked", "Converted", "Diagnosis", "EvaluateOptions", "Evaluation", "Interval", "Model", "PredictOptions",
            "PredictResult", "Prediction", "TrainOptions", "TrainResult", "build", "check", "convert", "data_settings", "doctor",

@@ -13,6 +13,7 @@ from biomask.progress import Progress
 
 __all__ = ["PredictOptions", "PredictResult", "predict"]
 
+
 def predict(model: str | Path | Model, images: str | Path, out: str | Path, options: PredictOptions | None = None, *,
             progress: Progress | None = None) -> PredictResult:
     """Predict a file or folder of images into `out`: masks/, labels/, outlines/, objects.csv, images.csv, run.json and

@@ -77,8 +77,8 @@ def learning_section(history: Sequence[LogRow], meaning: Meaning = MEANINGS["cla
         alt = "Training loss over optimisation steps."
     else:
         ringed = "the highest of each is ringed" if folds else "the highest is ringed"
-        caption.append(f"Validation {name}: {meaning.rule}; {ringed}. The latest weights were kept, unless earlier ones were better "
-                       "by more than chance explains: these scores flatter a little.")
+        caption.append(f"Validation {name}: {meaning.rule}; {ringed}. The latest weights were kept, unless earlier ones were "
+                       "better by more than chance explains: these scores flatter a little.")
         alt = f"Training loss and validation {name} over optimisation steps; best {name} " + "; ".join(
             f"{show(b.validation_score)} at step {b.step}" for b in best) + "."
     drawn = fold_curves(histories, meaning.name) if folds else learning_curves(history, meaning.name)

@@ -6,12 +6,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import torch
 from torch import Tensor, nn
 
 from biomask.checkpoint import MODEL_FILE, load_model
 from biomask.errors import MissingPathError, ModelFileError, UsageError
 from biomask.models.ensemble import Ensemble
+from biomask.models.weights import fitting, read_weights
 from biomask.recipe import Recipe
 
 #: Factor of the rate when training goes on from trained weights, unless a rate is given.
@@ -54,23 +54,7 @@ def read_begin(path: str | Path) -> Begin:
         model = load_model(path)
         network = model.network.members[0] if isinstance(model.network, Ensemble) else model.network
         return Begin(dict(network.state_dict()), str(path), model.header.recipe)
-    return Begin(_tensors(file), str(path))
-
-
-def _tensors(file: Path) -> dict[str, Tensor]:
-    try:
-        content: Any = torch.load(file, map_location="cpu", weights_only=True)
-    except Exception as error:
-        raise ModelFileError(f"holds no tensors that can be read safely ({type(error).__name__})", where=file,
-                             fix="give a model that biomask trained, or a state dict saved by torch.save") from error
-    for key in ("state_dict", "model", "model_state_dict"):
-        if isinstance(content, dict) and isinstance(content.get(key), dict):
-            content = content[key]
-    items = content.items() if isinstance(content, dict) else ()
-    found = {str(k).removeprefix("module."): v for k, v in items if isinstance(v, Tensor)}
-    if not found:
-        raise ModelFileError("holds no tensors by name", where=file, fix="give a state dict")
-    return found
+    return Begin(read_weights(file), str(path))
 
 
 def begin_recipe(recipe: Recipe, begin: Begin | None, settings: tuple[str, ...]) -> Recipe:
@@ -92,7 +76,7 @@ def begin_recipe(recipe: Recipe, begin: Begin | None, settings: tuple[str, ...])
 def load_into(network: nn.Module, begin: Begin) -> tuple[str, ...]:
     """Load what fits; returns the names of tensors that do not and begin anew. Raises ModelFileError where nothing fits."""
     own = network.state_dict()
-    fits = {k: v for k, v in begin.tensors.items() if k in own and own[k].shape == v.shape}
+    fits = fitting(network, begin.tensors)
     weights = [k for k, v in own.items() if v.is_floating_point()]
     if not any(k in fits for k in weights):
         theirs = ", ".join(list(begin.tensors)[:3])

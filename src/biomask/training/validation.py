@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 import numpy.typing as npt
@@ -15,6 +15,7 @@ from biomask.data.task import Task
 from biomask.instances import Thresholds, label_instances
 from biomask.metrics import confusion_matrix, mean, overlap
 from biomask.metrics.average_precision import instance_scores
+from biomask.models import Network
 from biomask.prediction.maps import Symmetry, decide, predict_maps
 from biomask.prediction.overlap_tile import geometry_of
 from biomask.tiling import choose_tile, smallest_tile
@@ -51,8 +52,10 @@ def score_name(task: Task) -> str:
 
 
 def validation_tile(size: Sequence[int], network: nn.Module) -> tuple[int, ...]:
-    """Pixels kept a tile when held-out images are scored: the same on every machine."""
+    """Pixels kept a tile when held-out images are scored: the same on every machine; all where a network cannot be tiled."""
     geometry = geometry_of(network)
+    if not cast(Network, network).exact_tiling:
+        return tuple(size)
     return choose_tile(size, LARGEST_READ, geometry) or smallest_tile(geometry)
 
 
