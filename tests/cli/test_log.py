@@ -98,8 +98,9 @@ def test_warnings_of_libraries_are_in_it(tmp_path, monkeypatch):
     assert any(level == "WARNING" and "pixels are odd" in text for level, text in entries(tmp_path / "a.log"))
 
 
-def test_names_that_are_not_utf8(tmp_path):
+def test_names_that_are_not_utf8(capsys, tmp_path):
     assert main(["train", "nowhere\udcff", "-o", "m", "--log", "a.log"]) == 1
+    capsys.readouterr()  # pytest-xdist cannot send what was captured to its main process
     assert "nowhere\\udcff" in (tmp_path / "a.log").read_text(encoding="utf-8")
 
 

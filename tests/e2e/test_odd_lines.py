@@ -219,9 +219,9 @@ class TestStreams:
     @pytest.mark.parametrize(("command", "code"), [
         ('"$PYTHON" -m biomask --version >&-', 0), ('"$PYTHON" -m biomask --version 2>&-', 0),
         ('"$PYTHON" -m biomask nope 2>&-', 2),
-        ('"$PYTHON" -m biomask recipes --json - >&-', 1), ('"$PYTHON" -m biomask recipes <&-', 0),
+        ('"$PYTHON" -m biomask recipes --json - >&-', 1), ('"$PYTHON" -m biomask recipes show default <&-', 0),
         ('set -o pipefail; "$PYTHON" -m biomask recipes --json - | head -c 5 > /dev/null', 0),
-        ('set -o pipefail; "$PYTHON" -m biomask recipes | true', 0)])
+        ('set -o pipefail; "$PYTHON" -m biomask recipes show default | true', 0)])
     def test_closed(self, command, code):
         done = self.run(command, executable="/bin/bash", stdout=subprocess.DEVNULL)
         assert done.returncode == code, done.stderr
@@ -229,7 +229,7 @@ class TestStreams:
         assert "Exception ignored" not in done.stderr
 
     @pytest.mark.skipif(not os.path.exists("/dev/full"), reason="needs /dev/full")
-    @pytest.mark.parametrize(("command", "code"), [('"$PYTHON" -m biomask recipes > /dev/full', 3),
+    @pytest.mark.parametrize(("command", "code"), [('"$PYTHON" -m biomask recipes show default > /dev/full', 3),
                                                    ('"$PYTHON" -m biomask recipes show default 2> /dev/full', 0)])
     def test_full(self, command, code):
         done = self.run(command, stdout=subprocess.DEVNULL)

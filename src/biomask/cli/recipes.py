@@ -22,9 +22,9 @@ def recipes(context: typer.Context, json: Json = None) -> None:
     """What can be trained: every recipe with its size, its source and what it is good for."""
     if context.invoked_subcommand is not None:
         return
+    check_json(json)
     from biomask.recipes.describe import describe_all
 
-    check_json(json)
     found = describe_all()
     if not write_json([_entry(d) for d in found], json):
         _print(found)
