@@ -38,9 +38,9 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=20)
     parser.add_argument("--sets", nargs="*", default=list(SETS))
     options = parser.parse_args()
-    record("step_profile", {"what": "share of a training step inside the network: forward, and backward from the loss on; median; images "
-                                    "in memory",
-                            "threads": torch.get_num_threads(), "sets": {n: profile(n, options.steps) for n in options.sets}})
+    what = "share of a training step inside the network: forward, and backward from the loss on; median; images in memory"
+    record("step_profile", {"what": what, "threads": torch.get_num_threads(),
+                            "sets": {n: profile(n, options.steps) for n in options.sets}})
 
 
 def profile(name: str, steps: int) -> dict[str, Any]:

@@ -58,8 +58,9 @@ def _root(context: typer.Context, version: bool = typer.Option(False, "--version
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line; returns the exit code. No traceback leaves it without --debug."""
     given = list(sys.argv[1:] if arguments is None else arguments)
-    if hasattr(sys.stdout, "reconfigure"):
-        sys.stdout.reconfigure(errors="backslashreplace")  # a name that the terminal cannot show must not lose the result
+    for stream in (sys.stdout, sys.stderr):
+        if hasattr(stream, "reconfigure"):
+            stream.reconfigure(errors="backslashreplace")  # a name that the terminal cannot show must not lose the result
     debug = False
     try:
         debug, target, rest = _everywhere(given)
