@@ -5,8 +5,11 @@ import json
 import os
 import socket
 import sys
+import warnings
+from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -248,3 +251,49 @@ def test_the_whole_self_test():
     assert all(c.passed for c in checks), checks
     assert speeds[0].float32 is not None
     assert f"{speeds[0].float32 / 1e9:,.0f} GFLOP/s" in checks[-1].found
+
+
+class TestGpu:
+    """What is made of GPUs, with a torch of straw: no machine of the tests has them all."""
+
+    @pytest.fixture
+    def straw(self, monkeypatch):
+        gib = SimpleNamespace(total_memory=80 * GIB)
+        cuda = SimpleNamespace(is_available=lambda: True, device_count=lambda: 2, device=lambda index: nullcontext(),
+                               get_device_name=lambda index: f"H100 number {index}", get_device_properties=lambda index: gib,
+                               is_bf16_supported=lambda including_emulation: True)
+        torch = SimpleNamespace(cuda=cuda, version=SimpleNamespace(cuda="13.0", hip=None),
+                                backends=SimpleNamespace(mps=SimpleNamespace(is_available=lambda: False, is_built=lambda: False)))
+        monkeypatch.setattr(gather, "_torch", lambda: torch)
+        return torch
+
+    def test_two_of_nvidia(self, straw):
+        found = gather.accelerators()
+        assert [(d.name, d.model, d.memory, d.bfloat16) for d in found.devices] == [
+            ("cuda:0", "H100 number 0", 80 * GIB, True), ("cuda:1", "H100 number 1", 80 * GIB, True)]
+        assert (found.built_for, found.said) == ("CUDA 13.0", None)
+        text = dict(lines(Diagnosis(**{**GOOD, "accelerators": found}, problems=())))["devices"]
+        assert text.startswith("cpu · cuda:0: H100 number 0, 80 GiB, bfloat16 · cuda:1: ")
+
+    def test_one_of_each_kind_is_tried(self, straw, monkeypatch):
+        tried = []
+        monkeypatch.setattr(gather, "processor", lambda: GOOD["processor"])
+        monkeypatch.setattr("biomask.doctor.self_test.self_test", lambda devices, progress: tried.append(devices) or ((), ()))
+        examine()
+        assert tried == [("cuda:0",)]
+
+    def test_what_torch_says_of_an_old_driver(self, straw):
+        def too_old():
+            warnings.warn("CUDA initialization: The NVIDIA driver is too old\n(found 11040)", UserWarning, stacklevel=1)
+            return False
+
+        straw.cuda.is_available = too_old
+        assert gather.accelerators().said == "CUDA initialization: The NVIDIA driver is too old"
+
+    def test_a_driver_that_fails(self, straw):
+        def fails(index):
+            raise RuntimeError("CUDA error: unknown error")
+
+        straw.cuda.get_device_name = fails
+        found = gather.accelerators()
+        assert (found.devices, found.said) == ((), "RuntimeError: CUDA error: unknown error")
