@@ -24,7 +24,7 @@ def test_membranes_are_learnt_predicted_and_scored(data_root, tmp_path):
     assert result.validation_score is not None
     options = api.PredictOptions(tile=256, probabilities=True)
     api.predict(tmp_path / "model", tmp_path / "test" / "images", tmp_path / "out", options)
-    evaluation = api.evaluate(tmp_path / "out", tmp_path / "test")
+    evaluation = api.evaluate(tmp_path / "out", tmp_path / "test").scores
     assert evaluation["n_images"] == 6
     assert evaluation["per_class"]["0"]["dice"] > 0.65  # membranes
     assert evaluation["mean"]["dice"] > 0.9  # cells

@@ -30,7 +30,7 @@ def test_a_volume_keeps_its_spacing_and_is_tiled(tmp_path):
     api.train(tmp_path / "data", tmp_path / "m", api.TrainOptions(steps=25, settings=SMALL))
     api.predict(tmp_path / "m", tmp_path / "data" / "images", tmp_path / "tiled", api.PredictOptions(tile=16, probabilities=True))
     api.predict(tmp_path / "m", tmp_path / "data" / "images", tmp_path / "whole", api.PredictOptions(tile="whole"))
-    assert api.evaluate(tmp_path / "tiled", tmp_path / "data")["mean"]["dice"] > 0.85
+    assert api.evaluate(tmp_path / "tiled", tmp_path / "data").mean["dice"] > 0.85
     for i in range(4):
         tiled, whole = (read_image(tmp_path / out / "masks" / f"v{i}.tif") for out in ("tiled", "whole"))
         assert (tiled.array == whole.array).all()
@@ -57,7 +57,7 @@ def test_colour_images_with_three_classes_and_unknown_pixels(tmp_path, padding):
     api.train(tmp_path / "data", tmp_path / "m", api.TrainOptions(steps=60, data={"ignore": 255}, settings=settings))
     api.predict(tmp_path / "m", tmp_path / "data" / "images", tmp_path / "out", api.PredictOptions(tile=24))
     evaluation = api.evaluate(tmp_path / "out", tmp_path / "data", settings=DataSettings(ignore=255),
-                              report=tmp_path / "report.html")
+                              report=tmp_path / "report.html").scores
     assert {v: c["name"] for v, c in evaluation["per_class"].items()} == {"0": "background", "7": "red", "100": "blue"}
     assert evaluation["mean"]["dice"] > 0.8
     assert evaluation["per_image"][0]["pixels"] == 70 * 90 - 200
