@@ -16,8 +16,8 @@ from safetensors.numpy import load_file
 
 from biomask import api
 from biomask.checkpoint import load_model
-from biomask.instances import Thresholds
 from biomask.data.synthetic import phase_contrast_cells
+from biomask.instances import Thresholds
 from biomask.io.files import write_picture
 from biomask.progress import Silent
 
