@@ -51,7 +51,8 @@ class Thresholds:
         """Back from `to_dict`; what is missing takes the default. Raises LabelsError for unknown names and values out of range."""
         known = {f.name for f in fields(cls)}
         if set(values) - known:
-            raise LabelsError(f"thresholds {sorted(set(values) - known)} are not known", fix=f"known are {sorted(known)}")
+            raise LabelsError(f"thresholds {sorted(set(values) - known)} are not known",
+                              fix=f"known are {sorted(known)}; a model of another version of biomask has to be trained again")
         return cls(**{n: round(v) if n.endswith("_size") and np.isfinite(v) else float(v)  # type: ignore[arg-type]
                       for n, v in values.items()})
 

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from biomask.errors import DiskFullError, WriteError
+from biomask.errors import BiomaskError, DiskFullError, WriteError
 from biomask.io.listing import exists
 from biomask.stored import suffix_of
 
@@ -37,10 +37,7 @@ def writing(path: Path) -> Iterator[Path]:
         _replace(temporary, path)
     except OSError as error:
         _remove(temporary)
-        if error.errno in (errno.ENOSPC, errno.EDQUOT):
-            raise DiskFullError("the disk is full", where=path, fix="free some space and run the command again") from error
-        raise WriteError(f"cannot be written ({error.strerror or error})", where=path,
-                         fix="choose another output folder") from error
+        raise not_written(error, path) from error
     except BaseException:
         _remove(temporary)
         raise
@@ -93,3 +90,10 @@ def write_text(path: Path, text: str) -> None:
     """Write UTF-8 text, whole or not at all."""
     with writing(path) as temporary:
         temporary.write_text(text, encoding="utf-8", errors="backslashreplace")  # file names need not be UTF-8
+
+
+def not_written(error: OSError, path: Path) -> BiomaskError:
+    """What to raise where a file could not be written: DiskFullError, or WriteError for any other reason."""
+    if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        return DiskFullError("the disk is full", where=path, fix="free some space and run the command again")
+    return WriteError(f"cannot be written ({error.strerror or error})", where=path, fix="choose another output folder")

@@ -9,7 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from biomask.data.survey import file_hash
-from biomask.errors import DiskFullError, InputError
+from biomask.errors import InputError
+from biomask.io.atomic import not_written
 from biomask.io.files import write_text
 from biomask.prediction.folder import FOLDERS, OBJECTS_FILE, OWN_FILES, Job, as_json
 from biomask.stored import Selection
@@ -68,12 +69,12 @@ class Record:
         return self._hashes[source]
 
     def done(self, name: str, facts: Mapping[str, Any]) -> None:
-        """Note one image. Raises DiskFullError."""
+        """Note one image. Raises DiskFullError, or WriteError."""
         self.content["images"][name] = dict(facts)
         self._append([name, facts])
 
     def failed(self, name: str, message: str) -> None:
-        """Note one image that could not be done. Raises DiskFullError."""
+        """Note one image that could not be done. Raises DiskFullError, or WriteError."""
         if self.content["images"].pop(name, None) is not None:
             self._append([name, None])
         self.content["failed"][name] = message
@@ -83,7 +84,7 @@ class Record:
             with self._journal.open("a", encoding="utf-8", errors="backslashreplace") as file:
                 file.write(json.dumps(line, ensure_ascii=False) + "\n")
         except OSError as error:
-            raise DiskFullError("the disk is full", where=self._journal, fix="free some space and run the command again") from error
+            raise not_written(error, self._journal) from error
 
     def write(self) -> None:
         """Write run.json, whole or not at all; the journal is in it then."""
