@@ -8,7 +8,8 @@ stranger's model is safe.
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -26,6 +27,8 @@ from biomask.io.tensors import save_tensors
 from biomask.labels import LabelKind, Legend
 from biomask.models import MODELS
 from biomask.models.ensemble import Ensemble
+from biomask.models.own import is_own, register_own
+from biomask.models.unet_plus_plus import UNetPlusPlus
 from biomask.recipe import Recipe, explain
 from biomask.transforms import Normalization, normalization_of
 
@@ -37,6 +40,23 @@ DTYPES = {"F64", "F32", "F16", "BF16", "I64"}
 
 #: More parameters than this in a header are taken for an attack or an accident.
 MOST_PARAMETERS = 2_000_000_000
+
+
+class HeadScore(BaseModel):
+    """What a head of a UNet++ is worth, and what it costs."""
+
+    model_config = ConfigDict(frozen=True, extra="ignore")
+
+    depth: int = Field(ge=1)
+    mode: Literal["fast", "accurate"]
+    """The head of this depth alone, or the mean of it and those before it."""
+    score: float
+    """On the held-out images, as "validation.score"."""
+    parameters: int
+    seconds: float
+    """To predict a million pixels (voxels) on the machine that it was trained on."""
+    recommended: bool = False
+    """Whether it is the cheapest that none is clearly better than."""
 
 
 class ModelHeader(BaseModel):
@@ -71,6 +91,8 @@ class ModelHeader(BaseModel):
     """What the training images were like, the held-out ones included; None in models of before."""
     shares: dict[str, float] = {}
     """Of the training's known pixels, by class name; structures may overlap. Empty in models of before."""
+    heads: tuple[HeadScore, ...] = ()
+    """Of UNet++ with deep supervision: what each depth is worth and costs."""
 
     @property
     def task(self) -> Task:
@@ -108,7 +130,7 @@ class Model:
     @property
     def thresholds(self) -> Thresholds:
         """Of objects: as tuned, or the defaults."""
-        return Thresholds.from_dict({k: v for k, v in self.header.thresholds.items() if k != CUT})
+        return Thresholds.from_dict({k: v for k, v in self.header.thresholds.items() if k != CUT and "." not in k})
 
     @property
     def cut(self) -> float:
@@ -126,13 +148,26 @@ def build_network(recipe: Recipe, *, in_channels: int, channels: int, spatial_di
     return construct(recipe.network.name, recipe.network.options, in_channels, channels, spatial_dims)
 
 
+def network_of(recipe: Recipe, task: Task, *, in_channels: int, spatial_dims: int) -> nn.Module:
+    """The network that a recipe names, for what is to be learnt. Raises as `build_network`."""
+    network = build_network(recipe, in_channels=in_channels, channels=task.channels, spatial_dims=spatial_dims)
+    if isinstance(network, UNetPlusPlus) and "average" not in recipe.network.options:
+        network.average = task.softmax  # the mean of probabilities, as in the paper, whatever kind these are
+    return network
+
+
 def construct(name: str, given: Mapping[str, Any], in_channels: int, channels: int, spatial_dims: int) -> nn.Module:
     """A network by its name in `MODELS` and its options. Raises UsageError for unknown names or options."""
     options = dict(given)
+    if name not in MODELS and is_own(name):
+        raise UsageError(f"the network is of somebody's own code, {name}, and no code is run unasked",
+                         fix="--network FILE.py:NAME; in Python, load_model(path, model=…)")
     if name not in MODELS:
         raise UsageError(f"no network is called {name!r}", fix=f"there are {', '.join(MODELS)}")
     try:
         return MODELS[name](in_channels, channels, spatial_dims=spatial_dims, **options)
+    except UsageError:
+        raise
     except SizeError as error:
         raise UsageError(f"network {name!r}: {error.what}", fix=error.fix) from error
     except (TypeError, ValueError, KeyError, ArithmeticError) as error:
@@ -144,13 +179,18 @@ def save_model(path: Path, tensors: Mapping[str, Tensor], header: ModelHeader) -
     save_tensors(path, tensors, {"biomask": header.model_dump_json()})
 
 
-def load_model(path: str | Path) -> Model:
+def load_model(path: str | Path, *, model: nn.Module | Callable[..., nn.Module] | None = None) -> Model:
     """Open a model folder or a bare model file.
+
+    model: for one that was trained with a module of your own: that module, untrained, or its class. Its code is run, so only code
+    that you give is.
 
     Raises MissingPathError, or ModelFileError for what is no biomask model, is damaged, or comes from a newer version.
     """
     from safetensors import SafetensorError, safe_open
 
+    if model is not None:
+        register_own(model)
     path = Path(path)
     file = path / MODEL_FILE if path.is_dir() else path
     if not file.is_file():
@@ -194,9 +234,10 @@ def _empty_network(header: ModelHeader, shapes: Mapping[str, tuple[int, ...]], f
     if sum(torch.Size(s).numel() for s in shapes.values()) > MOST_PARAMETERS:
         raise ModelFileError(f"holds more than {MOST_PARAMETERS:,} parameters", where=file)
     try:
-        with torch.device("meta"):
-            members = [build_network(header.recipe, in_channels=header.in_channels, channels=header.task.channels,
-                                     spatial_dims=header.spatial_dims) for _ in range(header.members)]
+        # Of the user's own modules, which may hold tensors that are in no file, memory is taken.
+        with nullcontext() if is_own(header.recipe.network.name) else torch.device("meta"):
+            members = [network_of(header.recipe, header.task, in_channels=header.in_channels, spatial_dims=header.spatial_dims)
+                       for _ in range(header.members)]
             network = Ensemble(members) if header.members > 1 else members[0]
     except BiomaskError as error:
         raise ModelFileError(f"needs something that is not here: {error.what}", where=file, fix=error.fix) from error

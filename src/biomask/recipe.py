@@ -200,6 +200,9 @@ class PredictionSettings(_Settings):
     augment: Literal["none", "mirrors", "symmetries"] | None = Field(
         "none", description="mean over mirrored copies, or all symmetries of the square; null = whether they help is tried when "
                             "training ends")
+    calibrate: bool = Field(False, description="of two classes: bring probabilities to how often they are right on the images held "
+                                               "out, by a monotone cubic (Ciresan et al. 2012)")
+    median: int = Field(0, ge=0, le=20, description="of classes: radius in px of a median filter over the probabilities; 0 = none")
 
 
 class Recipe(_Settings):

@@ -84,6 +84,28 @@ def test_probabilities_of_the_mean_are_the_mean_of_probabilities(average, probab
     assert (probability(mean_of_heads(heads, "logits")) - expected).abs().max() > 1e-2
 
 
+def test_the_mean_where_only_some_channels_exclude_each_other():
+    """Two classes, then a distance and a border, which are sigmoids of their own."""
+    heads = tuple(8 * torch.randn(2, 4, 3, 5, generator=torch.Generator().manual_seed(k)) for k in range(3))
+    found = mean_of_heads(heads, 2)
+    assert (found[:, :2].softmax(1) - torch.stack([h[:, :2].softmax(1) for h in heads]).mean(0)).abs().max() < 1e-6
+    assert (found[:, 2:].sigmoid() - torch.stack([h[:, 2:].sigmoid() for h in heads]).mean(0)).abs().max() < 1e-6
+    assert torch.equal(mean_of_heads(heads, 0), mean_of_heads(heads, "sigmoid"))
+    assert torch.equal(mean_of_heads(heads, 4), mean_of_heads(heads, "softmax"))
+
+
+@pytest.mark.parametrize("depth", [1, 2, 3, 4])
+def test_pruned_accurate_is_the_mean_of_the_heads_that_are_left(depth):
+    network = network_of(average="softmax")
+    pruned = network.prune(depth, mode="accurate")
+    assert pruned.depths == tuple(range(1, depth + 1))
+    assert set(pruned.nodes) == {f"x{i}{j}" for i in range(depth + 1) for j in range(depth + 1 - i)}
+    x = torch.randn(1, 2, 16, 48)
+    with torch.no_grad():
+        heads = network.train()(x)
+        assert torch.equal(pruned.eval()(x), mean_of_heads(heads[:depth], "softmax") if depth > 1 else heads[0])
+
+
 @pytest.mark.parametrize("options", [{}, {"norm": "batch"}, {"spatial_dims": 3}, {"up": "aligned"}])
 @pytest.mark.parametrize("depth", [1, 2, 3, 4])
 def test_pruned_equals_unpruned_bit_for_bit(options, depth):

@@ -7,10 +7,11 @@ import pytest
 import torch
 from torch import nn
 
-from biomask.data.task import Task
+from biomask.data.task import CUT, Task
 from biomask.instances import Thresholds
 from biomask.labels import Legend
 from biomask.prediction.maps import class_ids, decide, symmetries
+from biomask.prediction.refine import Refinement
 from biomask.training.trials import choose_augment, choose_together, tune_cut
 from biomask.training.validation import Judge
 
@@ -40,14 +41,37 @@ class TestCut:
     def test_finds_where_the_classes_part(self, true_cut):
         second = np.random.default_rng(0).random((2, 64, 64))
         truth = [(s > true_cut).astype(np.uint8)[None] for s in second]
-        cut, scores = tune_cut(nn.Identity(), judge("classes", truth, [probabilities(s) for s in second]), [])
-        assert cut == pytest.approx(true_cut, abs=0.011)
+        found, scores = tune_cut(nn.Identity(), judge("classes", truth, [probabilities(s) for s in second]), [])
+        assert set(found) == {CUT}
+        assert found[CUT] == pytest.approx(true_cut, abs=0.011)
         assert scores["cut tuned"] > scores["cut before"]
 
     def test_stays_in_the_middle_where_all_cuts_are_alike(self):
         truth = np.zeros((1, 8, 8), np.uint8)
         truth[:, 4:] = 1
-        assert tune_cut(nn.Identity(), judge("classes", [truth], [probabilities(truth[0].astype(float))]), [])[0] == 0.5
+        assert tune_cut(nn.Identity(), judge("classes", [truth], [probabilities(truth[0].astype(float))]), [])[0] == {CUT: 0.5}
+
+    def test_calibration_makes_probabilities_what_they_say(self):
+        """Of pixels that are said to be foreground with p, p² are: the cubic through that, and a cut where it was."""
+        rng = np.random.default_rng(0)
+        second = rng.random((2, 128, 128))
+        truth = [(rng.random(s.shape) < s**2).astype(np.uint8)[None] for s in second]
+        found, scores = tune_cut(nn.Identity(), judge("classes", truth, [probabilities(s) for s in second]), [], calibrate=True)
+        refine = Refinement.of(Task("classes", 2), found, 0)
+        p = np.linspace(0, 1, 21)
+        assert np.abs(refine(probabilities(p))[1] - p**2).max() < 0.03
+        assert np.allclose(refine(probabilities(p)).sum(axis=0), 1, atol=1e-6)
+        assert 0 <= scores["unrefined"] <= 1
+
+    def test_the_median_removes_specks_before_the_cut(self):
+        truth = np.zeros((1, 40, 40), np.uint8)
+        truth[:, 10:30, 10:30] = 1
+        specked = 0.2 + 0.6 * truth[0]
+        specked[::6, ::6] = 0.9 - 0.8 * truth[0][::6, ::6]
+        _, plain = tune_cut(nn.Identity(), judge("classes", [truth], [probabilities(specked)]), [])
+        _, filtered = tune_cut(nn.Identity(), judge("classes", [truth], [probabilities(specked)]), [], radius=2)
+        assert filtered["unrefined"] == plain["cut before"]
+        assert filtered["cut tuned"] > plain["cut tuned"]
 
     @pytest.mark.parametrize("cut", [0.2, 0.5, 0.81])
     def test_logits_and_probabilities_are_cut_alike(self, cut):

@@ -47,6 +47,7 @@ from biomask.api.convert import convert
 from biomask.api.doctor import doctor
 from biomask.api.evaluate import EvaluateOptions, Evaluation, Interval, evaluate
 from biomask.api.networks import build, load
+from biomask.api.own import own_network
 from biomask.api.predict import PredictOptions, PredictResult, predict
 from biomask.api.settings import TrainOptions, data_settings, resolve_recipe
 from biomask.api.train import TrainResult, train
@@ -57,4 +58,4 @@ from biomask.exports.convert import Converted
 
 __all__ = ["Checked", "Converted", "Diagnosis", "EvaluateOptions", "Evaluation", "Interval", "Model", "PredictOptions",
            "PredictResult", "Prediction", "TrainOptions", "TrainResult", "build", "check", "convert", "data_settings", "doctor",
-           "evaluate", "load", "load_model", "predict", "predict_array", "resolve_recipe", "train"]
+           "evaluate", "load", "load_model", "own_network", "predict", "predict_array", "resolve_recipe", "train"]

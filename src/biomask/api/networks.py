@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -28,9 +29,11 @@ def build(name: str, *, in_channels: int, classes: int, spatial_dims: int = 2, *
     return build_network(recipe, in_channels=in_channels, channels=classes, spatial_dims=spatial_dims)
 
 
-def load(path: str | Path) -> nn.Module:
+def load(path: str | Path, *, model: nn.Module | Callable[..., nn.Module] | None = None) -> nn.Module:
     """The trained network in a model folder or file, in eval mode on the CPU: normalised images in, logits out.
+
+    model: of one that was trained with a module of your own, that module, untrained, or its class: its code is in no file.
 
     `load_model` gives what lies around it too: normalisation, legend, thresholds, as `predict` and `predict_array` take it.
     """
-    return load_model(path).network
+    return load_model(path, model=model).network

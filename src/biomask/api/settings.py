@@ -10,9 +10,11 @@ from typing import Any
 from pydantic import ValidationError
 
 from biomask import recipes
+from biomask.api.own import Own, own_network
 from biomask.errors import UsageError
 from biomask.labels import LABEL_KINDS
-from biomask.recipe import DataSettings, Recipe, explain
+from biomask.models.own import register_own
+from biomask.recipe import DataSettings, NetworkSettings, Recipe, explain
 
 #: Degrees of rotation that leave an axis its meaning.
 SLIGHT_TURN = 15.0
@@ -46,6 +48,8 @@ class TrainOptions:
     """Cross-validation: so many trainings, each holding out another part; their mean predicts."""
     no_flip: Sequence[str] = ()
     """Axes that carry meaning: x, y, z."""
+    network: Own | None = None
+    """A network of your own in place of the recipe's: a module, its class, or "my_nets.py:MyNet", whose code is run."""
 
 
 def data_settings(fields: DataSettings | Mapping[str, Any] | None) -> DataSettings:
@@ -70,6 +74,8 @@ def resolve_recipe(options: TrainOptions) -> Recipe:
     recipe = options.recipe if isinstance(options.recipe, Recipe) else recipes.get(options.recipe)
     if options.minutes is not None and options.steps is not None:
         raise UsageError("--minutes and --steps exclude each other", fix="give one of them")
+    if options.network is not None:
+        recipe = recipe.model_copy(update={"network": NetworkSettings(name=register_own(own_network(options.network)))})
     recipe = recipe.with_settings(options.settings)
     content = recipe.model_dump()
     if options.minutes is not None or options.steps is not None:

@@ -16,6 +16,9 @@ Device = Annotated[str, typer.Option("--device", help="auto, cpu, cuda, cuda:N o
 Json = Annotated[str | None, typer.Option("--json", metavar="FILE", help="Also write the result as JSON; - is stdout.")]
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="Discard what an earlier run left in the output folder.")]
 
+Network = Annotated[str | None, typer.Option(
+    "--network", metavar="FILE.py:NAME", help="A network of your own, a torch.nn.Module: its code is run. Default: the recipe's.")]
+
 Masks = Annotated[Path | None, typer.Option(
     "--masks", metavar="FOLDER", rich_help_panel=DATA,
     help="Where the labels are, if not in DATA; also the name of a folder in it, a COCO file, or GT or ST. Default: found.")]

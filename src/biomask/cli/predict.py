@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from biomask.cli.console import ConsoleProgress, check_json, show, write_json
-from biomask.cli.options import Axes, Channels, Device, Json, Overwrite, Time, Z, selection_settings
+from biomask.cli.options import Axes, Channels, Device, Json, Network, Overwrite, Time, Z, selection_settings
 
 
 def predict(
@@ -34,6 +34,15 @@ def predict(
         "--rescale", metavar="auto|FACTOR", help="Resample images before they are predicted; results keep the images' own pixels. "
                                                  "auto = to the size of the training's pixels, 0.5 = to half as many along each "
                                                  "axis, or one factor an axis, z,y,x: 1,0.5,0.5. Default: as they are.")] = None,
+    depth: Annotated[int | None, typer.Option(
+        help="Of UNet++: the deepest head that counts, 1 to 4; what only deeper ones need is not computed. 'biomask train' says which "
+             "one to take. Default: as trained.", min=1)] = None,
+    mode: Annotated[str | None, typer.Option(
+        metavar="fast|accurate", help="Of UNet++: one head, or the mean of it and those before it. Default: as trained, with --depth "
+                                      "fast.")] = None,
+    attention: Annotated[bool, typer.Option(
+        "--attention", help="Also write attention/: what the gates of an Attention U-Net let pass, as maps and pictures.")] = False,
+    network: Network = None,
     axes: Axes = None,
     channels: Channels = None,
     z: Z = None,
@@ -45,7 +54,7 @@ def predict(
     """Segment images, read as in training unless told. Failed inputs are listed; run again, only what is missing is done."""
     from biomask import api
     from biomask.errors import ManyErrors
-    from biomask.prediction.options import parse_augment, parse_exports, parse_memory, parse_rescale, parse_tile
+    from biomask.prediction.options import parse_augment, parse_exports, parse_memory, parse_mode, parse_rescale, parse_tile
     from biomask.recipe import DataSettings
 
     check_json(json)
@@ -54,9 +63,10 @@ def predict(
                                  memory=parse_memory(memory) if memory is not None else None,
                                  device=device, probabilities=probabilities, overwrite=overwrite, selection=selection,
                                  augment=parse_augment(augment), objects=objects, exports=parse_exports(export),
-                                 rescale=parse_rescale(rescale))
+                                 rescale=parse_rescale(rescale), depth=depth, mode=parse_mode(mode), attention=attention)
     try:
-        result = api.predict(model, images, out, options, progress=ConsoleProgress())
+        opened = model if network is None else api.load_model(model, model=api.own_network(network))
+        result = api.predict(opened, images, out, options, progress=ConsoleProgress())
     except ManyErrors as error:
         write_json({"out": str(out), "failed": [str(e) for e in error.errors]}, json)
         raise

@@ -20,6 +20,7 @@ from biomask.cli.options import (
     LegendText,
     Masks,
     MaskScale,
+    Network,
     Overwrite,
     Time,
     Unlabelled,
@@ -48,6 +49,7 @@ def train(
     recipe: Annotated[str, typer.Option(help="A recipe's name or a .yaml file.")] = "default",
     settings: Annotated[list[str] | None, typer.Option(
         "--set", metavar="SECTION.KEY=VALUE", help="Change one setting of the recipe, e.g. training.lr=1e-4; repeatable.")] = None,
+    network: Network = None,
     masks: Masks = None,
     labels: Labels = None,
     ignore: Ignore = None,
@@ -74,7 +76,7 @@ def train(
                **selection_settings(axes, channels, z, time)}
     options = api.TrainOptions(recipe=recipe, settings=tuple(settings or ()), minutes=minutes, steps=steps, seed=seed,
                                device=device, masks=masks, data=reading, overwrite=overwrite, until_flat=until_flat, begin=begin,
-                               folds=folds, no_flip=tuple(a.strip() for a in no_flip.split(",")) if no_flip else ())
+                               folds=folds, network=network, no_flip=tuple(a.strip() for a in no_flip.split(",")) if no_flip else ())
     result = api.train(data, out, options, progress=ConsoleProgress())
     taken = _leads() and write_json({**asdict(result), "model": str(result.model)}, json)
     if result.stopped_by:

@@ -22,7 +22,7 @@ BRIGHTNESS, CONTRAST, DETAIL, POSITION = 0.5, 0.85, 0.25, 0.05
 #: With n training images a limit is 1 + FEW / n times as far away: what few images show is not the range of all.
 FEW = 4
 
-#: Brightness is another only if it differs by this factor too, where values are above 0.
+#: Brightness is another only if it differs by this factor too, where both values are above 0: below it, 0 is a place like any other.
 FACTOR = 1.25
 
 #: In what images can be outside the range, in the words of a sentence about several.
@@ -119,8 +119,8 @@ class InputRange(BaseModel):
                 break
             margin = BRIGHTNESS * self._slack * self.typical_contrast[c]
             pairs = [(look.middle[c], self.middle[c]), (look.bright[c], self.bright[c])]
-            above = any(_beyond(value, high, margin) for value, (_, high) in pairs)
-            below = any(_beyond(-value, -low, margin) for value, (low, _) in pairs)
+            above = any(value > high + margin and _is_another(value, high) for value, (_, high) in pairs)
+            below = any(value < low - margin and _is_another(value, low) for value, (low, _) in pairs)
             of = f"channel {c} of it: " if len(look.dark) > 1 else ""
             if above or below:
                 return {"bright" if above else "dark":
@@ -190,11 +190,9 @@ def spacing_text(spacing: Mapping[str, float] | None) -> str:
     return (texts[0] if len(set(texts)) == 1 else " × ".join(texts)) + " µm"
 
 
-def _beyond(value: float, limit: float, margin: float) -> bool:
-    """Whether a value is above a limit by more than a margin, and by FACTOR where both are of one sign."""
-    if value <= limit + margin:
-        return False
-    return max(abs(value), abs(limit)) > FACTOR * min(abs(value), abs(limit)) if value * limit > 0 else True
+def _is_another(value: float, limit: float) -> bool:
+    """Whether a brightness differs from a limit by FACTOR, where both are above 0."""
+    return min(value, limit) <= 0 or max(value, limit) > FACTOR * min(value, limit)
 
 
 def _span(values: Sequence[Any]) -> Span:

@@ -75,7 +75,8 @@ def convert(source: str | Path, out: str | Path, to: str, settings: DataSettings
 
     source: a data folder, a folder of labels, or one file. to: one of FORMATS. masks: where the labels are in a data folder,
     as in training. images: where the images are, for formats that state their size. out: a folder, or the file for COCO.
-    Raises ManyErrors, after all that can be is converted, listing the rest.
+    Raises ManyErrors, after all that can be is converted, listing the rest; where pixels are read, whose meaning is inferred from
+    all of them, before anything is written.
     """
     if to not in FORMATS:
         raise UsageError(f"--to {to} is not known", fix=f"one of {', '.join(FORMATS)}")
@@ -215,8 +216,10 @@ def _encoding(pairs: Sequence[Pair], settings: DataSettings, to: str, progress: 
         return None
     found = survey(_with_sizes(pairs), settings, progress)
     if found.bad:
-        errors = [e for several in found.bad.values() for e in several]
-        raise errors[0] if len(errors) == 1 else ManyErrors(f"{len(errors)} labels cannot be read:", errors)
+        alone = {p.name for p in pairs if not _is_picture(p)}  # read as their own image too, so that what is wrong is there twice
+        said = {str(e): e for name, several in found.bad.items() for e in (several[:1] if name in alone else several)}
+        errors = list(said.values())
+        raise errors[0] if len(errors) == 1 else ManyErrors(f"{len(errors)} files cannot be read, so nothing is written:", errors)
     good: Sequence[Inspected] = found.good
     encoding = infer_encoding(good, settings, structures_of(pairs))
     progress.say(f"labels: {encoding.kind} ({encoding.reason})")
@@ -277,7 +280,8 @@ def _convert_all(layout: Layout, targets: dict[str, Path], out: Path, to: str, s
         files.append(out / "legend.json")
         write_text(out / "legend.json", json.dumps(encoding.legend.to_json(), indent=2, ensure_ascii=False))
     if errors:
-        raise ManyErrors(f"{len(errors)} of {len(pairs)} could not be converted, the others are in {out}:", errors)
+        others = f", the others are in {out}" if files else ""
+        raise ManyErrors(f"{len(errors)} of {len(pairs)} could not be converted{others}:", errors) if len(pairs) > 1 else errors[0]
     return Converted(out, tuple(files), count, tuple(notes))
 
 

@@ -17,7 +17,10 @@ from biomask.models.dependency import Interval
 from biomask.models.same_size import SameSize, check_choice, check_count
 
 Mode = Literal["accurate", "fast"]
-Average = Literal["logits", "softmax", "sigmoid"]
+
+#: What is averaged: logits, probabilities, or probabilities of which so many leading channels exclude each other (the softmax's)
+#: and the others are sigmoids, as of networks that also see distances and borders of objects.
+Average = Literal["logits", "softmax", "sigmoid"] | int
 
 #: A network of more levels has more nodes than anybody can train.
 DEEPEST = 8
@@ -51,7 +54,8 @@ class UNetPlusPlus(SameSize):
         one last; in evaluation what `mode` says.
     mode: "accurate" = mean of the heads, "fast" = the last head.
     average: what is averaged. The paper averages what comes out of the sigmoid: "sigmoid", or "softmax" for classes that exclude
-        each other, give the logits of mean probabilities. "logits" is what fits where the network does not know.
+        each other, give the logits of mean probabilities; a number: so many leading channels exclude each other, the others are
+        sigmoids. "logits" is what fits where the network does not know; training and prediction tell it (`biomask.checkpoint`).
     pad_depth: sizes are padded inside to multiples of 2^pad_depth; default depth. Of a pruned network the depth of the whole one,
         so that both give the same bits at any size.
     """
@@ -64,7 +68,7 @@ class UNetPlusPlus(SameSize):
         check_count(name, width=width, depth=depth, pad_depth=depth if pad_depth is None else pad_depth)
         check_choice(name, spatial_dims=(spatial_dims, (2, 3)), norm=(norm, (None, "batch")), up=(up, ("transposed", "aligned")),
                      deep_supervision=(deep_supervision, (False, True)), mode=(mode, ("accurate", "fast")),
-                     average=(average, ("logits", "softmax", "sigmoid")))
+                     average=(average, ("logits", "softmax", "sigmoid", *range(classes + 1))))
         self.pad_depth = depth if pad_depth is None else pad_depth
         if not depth <= self.pad_depth <= DEEPEST:
             raise SizeError(f"{name}: depth={depth} must be at most pad_depth={self.pad_depth}, and that at most {DEEPEST}")
@@ -117,17 +121,24 @@ class UNetPlusPlus(SameSize):
             return found[0]  # type: ignore[no-any-return]
         return found if self.training else mean_of_heads(found, self.average)
 
-    def prune(self, depth: int) -> UNetPlusPlus:
+    @property
+    def depths(self) -> tuple[int, ...]:
+        """Depths at which there are heads, ascending."""
+        return tuple(int(key[2:]) for key in self.heads)
+
+    def prune(self, depth: int, *, mode: Mode = "fast") -> UNetPlusPlus:
         """A network of its own without the nodes that head `depth` does not need: L1, L2, … of the paper.
 
-        It gives what that head gives, bit for bit in evaluation. Raises SizeError where there is no such head.
+        mode: "fast" keeps that head alone, and gives what it gives, bit for bit in evaluation. "accurate" keeps the heads up to it
+        too, and gives their mean. Raises SizeError where there is no such head.
         """
-        if f"x0{depth}" not in self.heads:
-            there = ", ".join(key[2:] for key in self.heads)
-            raise SizeError(f"there is no head at depth {depth}: this UNet++ has {there}",
+        if depth not in self.depths:
+            raise SizeError(f"there is no head at depth {depth}: this UNet++ has {', '.join(map(str, self.depths))}",
                             fix="train with deep_supervision=True for all of them")
+        every = self.deep_supervision and mode == "accurate"
         pruned = UNetPlusPlus(self.in_channels, self.classes, width=self.width, depth=depth, spatial_dims=self.spatial_dims,
-                              norm=self.norm, up=self.up, dropout=self.dropout, pad_depth=self.pad_depth)
+                              norm=self.norm, up=self.up, dropout=self.dropout, pad_depth=self.pad_depth,
+                              deep_supervision=every, average=self.average)
         own = self.state_dict()
         pruned.load_state_dict({key: own[key] for key in pruned.state_dict()})
         first = next(self.parameters())
@@ -150,11 +161,18 @@ def _depends_on(i: int, j: int, outputs: Interval, linear: bool) -> Interval:
 def mean_of_heads(heads: tuple[Tensor, ...], average: Average) -> Tensor:
     """Logits whose probabilities are the mean of those of the heads; average="logits": their plain mean.
 
-    heads: (B, K, *S) each. "softmax" over the channels, "sigmoid" of each.
+    heads: (B, K, *S) each. "softmax" over the channels, "sigmoid" of each; a number n: softmax over the first n, sigmoid of the
+    others.
     """
     stacked = torch.stack(heads)
-    if average == "softmax":
-        return torch.logsumexp(stacked.log_softmax(dim=2), dim=0) - log(len(heads))
-    if average == "sigmoid":
-        return torch.logsumexp(F.logsigmoid(stacked), dim=0) - torch.logsumexp(F.logsigmoid(-stacked), dim=0)
-    return stacked.mean(dim=0)
+    if average == "logits":
+        return stacked.mean(dim=0)
+    channels = stacked.shape[2]
+    exclusive = average if isinstance(average, int) else channels if average == "softmax" else 0
+    classes, others = stacked.split([exclusive, channels - exclusive], dim=2)
+    parts = []
+    if exclusive:
+        parts.append(torch.logsumexp(classes.log_softmax(dim=2), dim=0) - log(len(heads)))
+    if exclusive < channels:
+        parts.append(torch.logsumexp(F.logsigmoid(others), dim=0) - torch.logsumexp(F.logsigmoid(-others), dim=0))
+    return torch.cat(parts, dim=1) if len(parts) > 1 else parts[0]

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import numpy as np
+
 from biomask.checkpoint import Model
-from biomask.errors import SizeError
+from biomask.errors import ReadError, SizeError
 from biomask.image import Image
 from biomask.stored import Selection, Stored, resolve_axes
 
@@ -39,7 +41,7 @@ def _selected(names: list[str], channels: tuple[str, ...] | None) -> list[str]:
 
 
 def require_fit(image: Image, model: Model, source: str | Path) -> None:
-    """Raise SizeError for another number of dimensions or channels than in training."""
+    """Raise SizeError for another number of dimensions or channels than in training, ReadError for an image without any value."""
     header = model.header
     if image.spatial_dims != header.spatial_dims:
         fix = "--z each predicts every plane, --z max the brightest of all planes" if image.spatial_dims == 3 else None
@@ -48,6 +50,9 @@ def require_fit(image: Image, model: Model, source: str | Path) -> None:
     if image.channels != header.in_channels:
         raise SizeError(f"has {image.channels} channel(s), the model was trained on {header.in_channels}", where=source,
                         fix=_channel_advice(image, header.in_channels))
+    if image.array.dtype.kind == "f" and not any(np.isfinite(channel).any() for channel in image.array):
+        raise ReadError("holds nothing to segment: all its values are NaN or infinite", where=source,
+                        fix="export it again from the program that wrote it, or take it away")
 
 
 def _channel_advice(image: Image, wanted: int) -> str:

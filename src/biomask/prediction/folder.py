@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -16,7 +16,7 @@ from biomask.progress import Progress
 from biomask.stored import WHOLE, Plane, Selection, planes
 
 #: The folders that `predict` makes and, with --overwrite, removes.
-FOLDERS = ("masks", "labels", "outlines", "probabilities", "geojson", "rois")
+FOLDERS = ("masks", "labels", "outlines", "probabilities", "attention", "geojson", "rois")
 
 #: The table of objects.
 OBJECTS_FILE = "objects.csv"
@@ -37,6 +37,7 @@ class Wanted:
     """Also labels/, ids of objects."""
     structures: tuple[str, ...] = ()
     """Of multilabel models."""
+    attention: bool = False
 
 
 @dataclass(frozen=True)
@@ -78,13 +79,18 @@ class Job:
         return self.out / "probabilities" / f"{self.name}.tif" if self.wanted.probabilities else None
 
     @property
+    def attention(self) -> tuple[Path, ...]:
+        """The maps and a picture of them; none where they are not wanted."""
+        return tuple(self.out / "attention" / f"{self.name}{s}" for s in (".tif", ".png")) if self.wanted.attention else ()
+
+    @property
     def mask_name(self) -> str:
         """The path of the (first) mask below the folder of predictions."""
         return self.masks[0].relative_to(self.out).as_posix()
 
     def is_there(self) -> bool:
         """Whether all files that were asked for exist."""
-        return all(p.is_file() for p in (*self.masks, *self.labels, self.outlines, self.probabilities) if p is not None)
+        return all(p.is_file() for p in (*self.masks, *self.labels, *self.attention, self.outlines, self.probabilities) if p is not None)
 
 
 def plan_jobs(images: Path, out: Path, selection: Selection, wanted: Wanted,
@@ -98,10 +104,8 @@ def plan_jobs(images: Path, out: Path, selection: Selection, wanted: Wanted,
     if all(parts):
         raise UsageError(f"{images} holds {parts[0][0].name} and {parts[1][0].name}: masks would be predicted like images",
                          fix=f"give {parts[0][0]}")
-    root = images if images.is_dir() else images.parent
-    target = out.resolve()
-    if target == root.resolve() or target in [p.resolve() for p in sources]:
-        raise UsageError(f"-o {out} is where the images are", fix="give another folder: nothing is written beside inputs")
+    _require_apart(images, sources, out)
+    root, target = images if images.is_dir() else images.parent, out.resolve()
     ours = {target / folder for folder in FOLDERS}
     unread = [p for p in list_unread(images) if not ours & set(p.resolve().parents)]
     if unread:
@@ -117,7 +121,7 @@ def plan_jobs(images: Path, out: Path, selection: Selection, wanted: Wanted,
         if path in labels:
             continue
         if ours & set(path.resolve().parents):
-            continue  # results of an earlier run inside the input folder are no inputs
+            continue  # results of an earlier run, which a link leads to, are no inputs
         stem = relative_stem(path, root)
         name = stem.as_posix()
         if name.casefold() in jobs:
@@ -128,6 +132,19 @@ def plan_jobs(images: Path, out: Path, selection: Selection, wanted: Wanted,
         way = way_for(unread[0]) if unread else f"formats: {', '.join(READERS)}"
         raise InputError("holds no images of a format that is read", where=images, fix=way)
     return _split(list(jobs.values()), selection)
+
+
+def _require_apart(images: Path, sources: Sequence[Path], out: Path) -> None:
+    """Raise UsageError where results would lie among the images, or the images are results there that --overwrite removes."""
+    root, target = (images if images.is_dir() else images.parent).resolve(), out.resolve()
+    fix = "give another folder: nothing is written beside inputs"
+    if target == root or target in [p.resolve() for p in sources]:
+        raise UsageError(f"-o {out} is where the images are", fix=fix)
+    if images.is_dir() and root in target.parents:
+        raise UsageError(f"-o {out} lies among the images, in {images}", fix=fix)
+    ours = {target / folder for folder in FOLDERS} & {images.resolve(), *images.resolve().parents}
+    if ours:
+        raise UsageError(f"-o {out} is where {images} lies, in its {ours.pop().name}", fix=fix)
 
 
 def _labels_among(images: Path) -> set[Path]:

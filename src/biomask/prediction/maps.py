@@ -57,14 +57,15 @@ def symmetries(mode: Augment, dims: int, flip: Sequence[str] = ("z", "y", "x"), 
 def predict_maps(network: nn.Module, image: npt.NDArray[Any], task: Task, tile: Sequence[int], *,
                  copies: Sequence[Symmetry] = (Symmetry((), False),),
                  statistics: tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]] | None = None,
-                 device: torch.device | str = "cpu",
+                 device: torch.device | str = "cpu", approximate: bool = False,
                  done: Callable[[int, int], None] | None = None) -> npt.NDArray[np.float32]:
     """Probabilities float32 (channels, *S) of an image (C, *S), the mean over copies; other arguments as in `predict_tiles`."""
     total = np.zeros((task.channels, *image.shape[1:]), np.float32)
     for n, copy in enumerate(copies):
         turned, out = copy.apply(image), copy.apply(total)
         window = tuple(tile) if not copy.transpose else (*tile[:-2], tile[-1], tile[-2])
-        for part, logits in predict_tiles(network, turned, window, statistics=statistics, device=device):
+        for part, logits in predict_tiles(network, turned, window, statistics=statistics, device=device,
+                                          approximate=approximate):
             out[(slice(None), *part.write)] += task.activate(logits).cpu().numpy()
         if done:
             done(n + 1, len(copies))

@@ -18,6 +18,7 @@ from torch.utils._pytree import tree_leaves
 
 from biomask.errors import InputError
 from biomask.models import Network
+from biomask.models.own import OwnNetwork
 from biomask.prediction.overlap_tile import CHANNELS_LAST, geometry_of
 from biomask.tiling import choose_tile, plan_tiles, smallest_read, smallest_tile
 
@@ -73,8 +74,10 @@ class _LiveBytes(TorchDispatchMode):  # type: ignore[no-untyped-call]
 
 def activation_bytes(network: nn.Module, window: Sequence[int]) -> int:
     """Most bytes of activations alive at once for an input window (1, C, *window), float32, in inference."""
-    state = {k: torch.empty_like(v, device="meta") for k, v in [*network.named_parameters(), *network.named_buffers()]}
-    x = torch.empty((1, cast(Network, network).in_channels, *window), device="meta")
+    own = isinstance(network, OwnNetwork)  # may not work on tensors without data, so it is run
+    state = {} if own else {k: torch.empty_like(v, device="meta") for k, v in [*network.named_parameters(), *network.named_buffers()]}
+    device = next(network.parameters(), torch.empty(0)).device if own else torch.device("meta")
+    x = torch.zeros((1, cast(Network, network).in_channels, *window), device=device)
     x = x.contiguous(memory_format=CHANNELS_LAST[len(window)])
     counter = _LiveBytes()
     with torch.no_grad(), counter:

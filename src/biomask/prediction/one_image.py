@@ -9,10 +9,11 @@ import numpy as np
 import numpy.typing as npt
 
 from biomask.image import Image
+from biomask.prediction.attention import predict_attention
 from biomask.prediction.fits import require_fit
 from biomask.prediction.maps import class_ids, decide, predict_maps
 from biomask.prediction.objects import Found, find_objects
-from biomask.prediction.overlap_tile import predict_tiles
+from biomask.prediction.overlap_tile import predict_tiles, tiling_difference
 from biomask.prediction.rescale import factors_of, resampled, rescaled_image
 from biomask.prediction.tile_size import tile_for
 from biomask.prediction.work import Work
@@ -33,6 +34,10 @@ class Predicted:
     """What the image was resampled by before the network saw it; None where it was not."""
     seen: Image
     """The image as the network saw it, before normalisation."""
+    attention: npt.NDArray[np.float32] | None = None
+    """(gates, *S); None where it is not wanted."""
+    tiling_difference: float | None = None
+    """Of a network that cannot be tiled exactly, in tiles: about how far probabilities are from those untiled."""
 
 
 def predict_image(work: Work, image: Image, done: Callable[[int, int], None] | None = None) -> Predicted:
@@ -50,18 +55,31 @@ def predict_image(work: Work, image: Image, done: Callable[[int, int], None] | N
     maps: npt.NDArray[np.float32] | None = None
     if work.keeps_maps:
         maps = predict_maps(work.network, seen.array, task, tile, copies=work.copies, statistics=statistics, device=work.device,
-                            done=done)
+                            approximate=True, done=done)
+        if work.refinement.does_something:
+            maps = work.refinement(maps)
         if factors is not None:
             maps = resampled(maps, image.size)
         decided = decide(maps, task, model.cut)
     else:
         decided = np.empty(image.size, np.uint8)
-        for window, logits in predict_tiles(work.network, seen.array, tile, statistics=statistics, device=work.device, done=done):
+        for window, logits in predict_tiles(work.network, seen.array, tile, statistics=statistics, device=work.device,
+                                            approximate=True, done=done):
             decided[window.write] = class_ids(logits, model.cut).cpu().numpy()
     found = find_objects(model, decided, maps, factors) if work.options.objects else []
     if task.kind == "instances" and found:
         decided = found[0].classes[found[0].ids].astype(np.uint8)
-    return Predicted(decided, maps, found, tile, factors, seen)
+    difference = None if work.is_exact else tiling_difference(work.network, seen.array, tile, task.activate, statistics=statistics,
+                                                              device=work.device)
+    return Predicted(decided, maps, found, tile, factors, seen, _attention(work, image, seen, tile), difference)
+
+
+def _attention(work: Work, image: Image, seen: Image, tile: tuple[int, ...]) -> npt.NDArray[np.float32] | None:
+    """In the image's own pixels; None where it is not wanted."""
+    if not work.options.attention:
+        return None
+    found = predict_attention(work, seen, tile, work.model.normalization.statistics(seen.array))
+    return found if seen.size == image.size else resampled(found, image.size)
 
 
 def class_pixels(work: Work, predicted: Predicted) -> dict[int, int]:

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import Literal, cast, get_args
 
 from biomask.errors import UsageError
+from biomask.models.unet_plus_plus import Mode
 from biomask.prediction.maps import Augment
 from biomask.stored import Selection
 
@@ -47,6 +48,12 @@ class PredictOptions:
     "auto" = to the size of the training's pixels. None = as they are."""
     exports: tuple[Export, ...] = ()
     """Also write objects for QuPath (geojson/), ImageJ (rois/) or as one coco.json."""
+    depth: int | None = None
+    """Of UNet++: the deepest head that counts; what only deeper ones need is not computed. None = as trained."""
+    mode: Mode | None = None
+    """Of UNet++: "fast" = one head, "accurate" = the mean of it and those before it; None = as trained, with a depth fast."""
+    attention: bool = False
+    """Also attention/, what the gates of an Attention U-Net let pass."""
 
     def __post_init__(self) -> None:
         strange = [e for e in self.exports if e not in EXPORTS]
@@ -54,6 +61,8 @@ class PredictOptions:
             raise UsageError(f"--export {strange[0]!r} is not known", fix=f"one or several of {','.join(EXPORTS)}")
         if self.exports and not self.objects:
             raise UsageError("--export writes objects, and --no-objects leaves them out", fix="leave one of the two out")
+        if self.depth is not None and self.depth < 1:
+            raise UsageError(f"--depth {self.depth} is not at least 1", fix="e.g. --depth 3")
         if isinstance(self.rescale, tuple) and not (
                 self.rescale and all(LEAST_FACTOR <= f <= LARGEST_FACTOR for f in self.rescale)):
             raise UsageError(f"--rescale {','.join(f'{f:g}' for f in self.rescale)} is not in {LEAST_FACTOR:g} to "
@@ -93,6 +102,13 @@ def parse_augment(text: str | None) -> Augment | None:
     if text is not None and text not in ("none", "mirrors", "symmetries"):
         raise UsageError(f"--augment {text!r} is not none, mirrors or symmetries", fix="e.g. --augment none")
     return text  # type: ignore[return-value]
+
+
+def parse_mode(text: str | None) -> Mode | None:
+    """fast, accurate, or None."""
+    if text not in (None, *get_args(Mode)):
+        raise UsageError(f"--mode {text!r} is not known", fix="--mode fast or --mode accurate")
+    return cast("Mode | None", text)
 
 
 def parse_rescale(text: str | None) -> Rescale | None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
+from dataclasses import replace
 from functools import partial
 from typing import Any, cast
 
@@ -32,31 +33,53 @@ def geometry_of(network: nn.Module) -> tuple[AxisGeometry, ...]:
 
 def predict_tiles(network: nn.Module, image: npt.NDArray[Any], tile: Sequence[int], *,
                   statistics: tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]] | None = None,
-                  device: torch.device | str = "cpu",
+                  device: torch.device | str = "cpu", approximate: bool = False,
                   done: Callable[[int, int], None] | None = None) -> Iterator[tuple[Tile, Tensor]]:
     """Logits tile by tile: (tile, float32 (K, *kept) on `device`), together covering every pixel once.
 
     network: in eval mode on `device`. image: (C, *S), any real dtype. tile: pixels kept along each axis, rounded up to
     the network's stride; the image's size or more = untiled. statistics: (offset, scale), each (C,), for inputs
-    (image - offset) / scale; without them the image is taken as it is. done(n, of) is called after each tile.
+    (image - offset) / scale; without them the image is taken as it is. approximate: whether networks whose `exact_tiling` is
+    False may be tiled, which `tiling_difference` measures; UsageError for them otherwise. done(n, of) is called after each tile.
     """
     geometry = geometry_of(network)
     if image.ndim != len(geometry) + 1:
         raise SizeError(f"image has shape {image.shape}, the network takes (C, {'Z, ' * (len(geometry) == 3)}Y, X)")
     size = image.shape[1:]
     tiles = plan_tiles(size, tile, geometry)
-    if len(tiles) > 1 and not cast(Network, network).exact_tiling:
+    if len(tiles) > 1 and not approximate and not cast(Network, network).exact_tiling:
         raise UsageError(f"{type(network).__name__} cannot be tiled exactly", fix="use --tile whole")
     for n, window in enumerate(tiles):
-        pixels = _read(image, window, statistics)
-        with torch.inference_mode(), exact_arithmetic(device):
-            x = torch.from_numpy(pixels)[None].to(device, memory_format=CHANNELS_LAST[len(geometry)])
-            logits = network(x)
-            final = logits[-1] if isinstance(logits, tuple) else logits
-            kept = final[(0, slice(None), *window.crop)]
-        yield window, kept
+        yield window, _logits_of(network, _read(image, window, statistics), device)[(slice(None), *window.crop)]
         if done:
             done(n + 1, len(tiles))
+
+
+def _logits_of(network: nn.Module, pixels: npt.NDArray[np.float32], device: torch.device | str) -> Tensor:
+    """Final logits (K, *S') of a window (C, *S)."""
+    with torch.inference_mode(), exact_arithmetic(device):
+        x = torch.from_numpy(pixels)[None].to(device, memory_format=CHANNELS_LAST[pixels.ndim - 1])
+        logits = network(x)
+        return (logits[-1] if isinstance(logits, tuple) else logits)[0]
+
+
+def tiling_difference(network: nn.Module, image: npt.NDArray[Any], tile: Sequence[int], activate: Callable[[Tensor], Tensor], *,
+                      statistics: tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]] | None = None,
+                      device: torch.device | str = "cpu") -> float | None:
+    """Largest difference of a probability in the middle tile to the same tile read with twice the context; None where one tile
+    does.
+
+    What tiles of a network whose `exact_tiling` is False cost, without the untiled prediction that they stand for. activate:
+    logits (K, *S) → probabilities. Other arguments as in `predict_tiles`.
+    """
+    geometry, size = geometry_of(network), image.shape[1:]
+    tiles = plan_tiles(size, tile, geometry)
+    if len(tiles) == 1:
+        return None
+    narrow = tiles[len(tiles) // 2]
+    wide = plan_tiles(size, tile, [replace(g, halo=2 * max(g.halo, g.stride)) for g in geometry])[len(tiles) // 2]
+    one, other = (activate(_logits_of(network, _read(image, t, statistics), device)[(slice(None), *t.crop)]) for t in (narrow, wide))
+    return float((one - other).abs().max())
 
 
 def _read(image: npt.NDArray[Any], tile: Tile,

@@ -20,6 +20,7 @@ from biomask.errors import BiomaskError, DiskFullError, ManyErrors, OutOfMemoryE
 from biomask.image import Image
 from biomask.io import read_image
 from biomask.io.files import open_stored
+from biomask.prediction.attention import Gates
 from biomask.prediction.fits import channels_by_name, require_fit
 from biomask.prediction.folder import IMAGES_FILE, OBJECTS_FILE, Job, Wanted, as_json, plan_jobs
 from biomask.prediction.memory import return_memory_at_once
@@ -61,14 +62,17 @@ def predict(model: Model, images: str | Path, out: str | Path, options: PredictO
     _check(model, options)
     selection = _selection(model, options)
     structures = tuple(e.name for e in model.legend)[1:] if model.task.kind == "multilabel" else ()
-    jobs, broken = plan_jobs(Path(images), out, selection, Wanted(options.probabilities, options.objects, structures), progress)
+    wanted = Wanted(options.probabilities, options.objects, structures, options.attention)
+    jobs, broken = plan_jobs(Path(images), out, selection, wanted, progress)
     work = Work.of(model, options)
+    if options.attention:
+        Gates(work.network)  # refuses a model without them before any work is done
     progress.say(f"device: {describe_device(work.device)}")
     if options.memory is not None:
         return_memory_at_once()
     record = Record(out, _facts(work, selection), overwrite=options.overwrite)
-    rescale = _rescale_as_json(options)
-    todo = [j for j in jobs if not record.has(j, selection, rescale)]
+    same = _asked(options)
+    todo = [j for j in jobs if not record.has(j, selection, same)]
     missing = {j.name for j in todo}
     skipped = tuple(j.name for j in jobs if j.name not in missing)
     if skipped:
@@ -150,8 +154,8 @@ def _predict_one(folder: Folder, job: Job, done: Callable[[int, int], None]) -> 
             "objects": sum(len(f.classes) - 1 for f in predicted.found) if options.objects else None,
             "selection": as_json(folder.selection), "channels": None if channels is None else list(channels),
             "size": list(image.size), "spacing": None if image.spacing is None else dict(image.spacing),
-            "rescale": _rescale_as_json(options), "factors": None if predicted.factors is None else list(predicted.factors),
-            "tile": list(predicted.tile), "seconds": round(time.perf_counter() - began, 3),
+            **_asked(options), "factors": None if predicted.factors is None else list(predicted.factors),
+            "tiling_difference": predicted.tiling_difference, "tile": list(predicted.tile), "seconds": round(time.perf_counter() - began, 3),
             "class_pixels": {str(e.value): pixels[k] for k, e in enumerate(model.legend)},
             "summary": summary_of(model, image, pixels, tables),
             "outside": outside, "warnings": list(outside.values())}
@@ -198,13 +202,15 @@ def _facts(work: Work, selection: Selection) -> dict[str, Any]:
             "model": str(model.path), "model_sha256": file_hash(model.path), "device": str(work.device),
             "tile": options.tile or header.recipe.prediction.tile, "legend": header.legend, "kind": header.kind,
             "objects": options.objects, "augment": options.augment or header.recipe.prediction.augment or "none",
-            "rescale": _rescale_as_json(options), "selection": as_json(selection), "ignore": header.recipe.data.ignore,
+            **{k: v for k, v in _asked(options).items() if k != "augment"}, "selection": as_json(selection), "ignore": header.recipe.data.ignore,
             # value: in the masks, None for maps that are no class
             "probability_channels": [{"value": values.get(name), "name": name} for name in model.task.names(model.legend)]}
 
 
-def _rescale_as_json(options: PredictOptions) -> Any:
-    return list(options.rescale) if isinstance(options.rescale, tuple) else options.rescale
+def _asked(options: PredictOptions) -> dict[str, Any]:
+    """What changes the results, as it stands in run.json: images that were predicted otherwise are predicted again."""
+    return {"rescale": list(options.rescale) if isinstance(options.rescale, tuple) else options.rescale,
+            "augment": options.augment, "depth": options.depth, "mode": options.mode}
 
 
 def _selection(model: Model, options: PredictOptions) -> Selection:

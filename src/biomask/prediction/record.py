@@ -51,16 +51,16 @@ class Record:
         self.content: dict[str, Any] = {**facts, "images": images, "failed": {}}
         self.write()
 
-    def has(self, job: Job, selection: Selection, rescale: Any = None) -> bool:
+    def has(self, job: Job, selection: Selection, asked: Mapping[str, Any]) -> bool:
         """Whether this very image is done, on record and on disk: another of the same name, or of the same file, is not.
 
-        rescale: as it stands in run.json.
+        asked: what else must be the same in its entry; what an entry does not have is None.
         """
         entry = self.content["images"].get(job.name)
         if not isinstance(entry, dict) or not job.is_there():
             return False
         same = entry.get("selection") == as_json(selection) and entry.get("plane") == as_json(job.plane)
-        return same and entry.get("rescale") == rescale and entry.get("sha256") == self.hash_of(job.source)
+        return same and all(entry.get(k) == v for k, v in asked.items()) and entry.get("sha256") == self.hash_of(job.source)
 
     def hash_of(self, source: Path) -> str:
         """SHA-256 of a file, computed once a run: a file may give many planes."""

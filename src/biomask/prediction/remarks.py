@@ -52,6 +52,7 @@ def conclude(content: dict[str, Any], model: Model, progress: Progress, *, new: 
     empty = [f"{name} ({entry['not_finite']})" for name, entry in images.items() if entry.get("not_finite")]
     if empty:
         warnings.append(f"{len(empty)} images hold values that are NaN or infinite, which were taken for the mean: {_some(empty)}")
+    warnings += _tiled(images)
     warnings += _outside(images)
     content["never_predicted"] = _never(images, model)
     warnings += [_why_never(name, images, model.header) for name in content["never_predicted"]]
@@ -75,6 +76,16 @@ def _outside(images: Mapping[str, Mapping[str, Any]]) -> list[str]:
                 more = f" ({text}, or --rescale auto)" if text else ""
                 found.append(f"{len(names)} of {len(images)} images {DIFFERENCES[kind]}{more}: {_some(names)}")
     return found
+
+
+def _tiled(images: Mapping[str, Mapping[str, Any]]) -> list[str]:
+    """That tiles of a network that cannot be tiled exactly are near only, and how near."""
+    found = {name: entry["tiling_difference"] for name, entry in images.items() if entry.get("tiling_difference") is not None}
+    if not found:
+        return []
+    return [f"this network cannot be tiled exactly, and {len(found)} images were predicted in tiles: probabilities differ from those "
+            f"of a whole image by up to {max(found.values()):.2g}, measured on one tile of each (--tile whole, where memory allows): "
+            f"{_some(list(found))}"]
 
 
 def _never(images: Mapping[str, Mapping[str, Any]], model: Model) -> list[str]:

@@ -9,16 +9,21 @@ from biomask.image import Image
 from biomask.io import write_mask, write_picture, write_probabilities
 from biomask.io.files import write_ids
 from biomask.labels import Legend
+from biomask.prediction.attention import draw_attention, gate_names
 from biomask.prediction.folder import Job
 from biomask.prediction.one_image import Predicted
 from biomask.prediction.outlines import draw_outlines, stretched
 
 
 def write_results(job: Job, image: Image, predicted: Predicted, model: Model) -> None:
-    """Probabilities, labels, outlines and masks; the masks last: their presence says that the image is done."""
+    """Probabilities, attention, labels, outlines and masks; the masks last: their presence says that the image is done."""
     legend, decided, found = model.legend, predicted.decided, predicted.found
     if job.probabilities is not None and predicted.maps is not None:
         write_probabilities(job.probabilities, predicted.maps, image.axes, image.spacing, model.task.names(legend))
+    if job.attention and predicted.attention is not None:
+        values, panels = job.attention
+        write_probabilities(values, predicted.attention, image.axes, image.spacing, gate_names(len(predicted.attention)))
+        write_picture(panels, draw_attention(image, predicted.attention))
     for path, objects in zip(job.labels, found, strict=True):
         write_ids(path, objects.ids, image.spacing, image.affine)
     if model.task.kind == "multilabel":

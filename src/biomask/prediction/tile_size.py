@@ -20,6 +20,9 @@ FREE_SHARE = 0.5
 #: Bytes a pixel that finding objects takes at its peak: by a watershed, and as connected pieces.
 FLOODED, COUNTED = 40, 24
 
+#: Gates that a network is taken to have when its attention is kept.
+GATES = 4
+
 #: Share of --memory that is left for what cannot be foretold, such as the allocator's gaps.
 RESERVE = 0.05
 
@@ -64,5 +67,7 @@ def output_bytes(work: Work, image: Image, size: Sequence[int] | None = None) ->
         maps *= 2
     if options.rescale is not None:
         maps += 4 * (task.channels + 2 * image.channels) * prod(size or image.size)
+    if options.attention:
+        maps += 2 * 4 * GATES * pixels
     objects = (FLOODED if task.kind == "instances" else COUNTED) * pixels if options.objects else 0
     return mask + picture + maps + objects

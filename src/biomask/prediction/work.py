@@ -5,15 +5,19 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from typing import cast
 
 import torch
 
 from biomask.checkpoint import Model
 from biomask.device import choose_device
+from biomask.models import Network
+from biomask.prediction.heads import with_heads
 from biomask.prediction.maps import Symmetry, symmetries
 from biomask.prediction.memory import TileCost, tile_cost
 from biomask.prediction.options import PredictOptions
 from biomask.prediction.overlap_tile import CHANNELS_LAST
+from biomask.prediction.refine import Refinement
 
 
 @dataclass(frozen=True)
@@ -29,9 +33,11 @@ class Work:
 
     @classmethod
     def of(cls, model: Model, options: PredictOptions) -> Work:
-        """The model moved to the device that is asked for. Raises as `choose_device` does."""
+        """The model with the heads that are asked for, on the device that is asked for. Raises as `with_heads` and `choose_device`
+        do."""
         device = choose_device(options.device)
-        network = model.network.to(device, memory_format=CHANNELS_LAST[model.header.spatial_dims])  # type: ignore[call-overload]
+        network = with_heads(model.network, options.depth, options.mode)
+        network = network.to(device, memory_format=CHANNELS_LAST[model.header.spatial_dims])  # type: ignore[call-overload]
         return cls(model, network, device, options, copies_of(model, options))
 
     @cached_property
@@ -39,12 +45,23 @@ class Work:
         """Memory that a tile takes."""
         return tile_cost(self.network)
 
+    @cached_property
+    def refinement(self) -> Refinement:
+        """What follows the network."""
+        header = self.model.header
+        return Refinement.of(self.model.task, header.thresholds, header.recipe.prediction.median)
+
+    @property
+    def is_exact(self) -> bool:
+        """Whether a tiled prediction equals the untiled one."""
+        return cast(Network, self.network).exact_tiling
+
     @property
     def keeps_maps(self) -> bool:
         """Whether the probabilities of a whole image are needed at once."""
         options = self.options
         return (len(self.copies) > 1 or options.probabilities or options.rescale is not None
-                or self.model.task.kind != "classes")
+                or self.refinement.does_something or self.model.task.kind != "classes")
 
 
 def copies_of(model: Model, options: PredictOptions) -> list[Symmetry]:

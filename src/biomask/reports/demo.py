@@ -47,7 +47,7 @@ def demo_report(*, header: ModelHeader, history: Sequence[LogRow], evaluation: M
     sections = (
         Section("", (_headline(header, history, evaluation), *((strip,) if strip else ()))),
         _comparison(evaluation, baselines),
-        Section("Scores", (Paragraph(f"{over(evaluation)} {HOW}"), summary_table(evaluation, titles(evaluation)),
+        Section("Scores", (Paragraph(f"{over(evaluation)} {HOW}"), summary_table(evaluation, titles(evaluation), first=False),
                            class_table(evaluation))),
         learning_section(history),
         examples_section(examples, over="the held-out images"),

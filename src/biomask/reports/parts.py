@@ -20,8 +20,8 @@ MOST_ROWS = 40
 #: Scores that every evaluation has: key, title.
 MEAN_SCORES: Mapping[str, str] = {"dice": "Dice", "iou": "IoU", "pixel_error": "pixel error"}
 
-#: By what the rule on empty cells is known.
-UNDEFINED_NOTE = "does not count"
+#: What stands below the tables of scores that follow the one with all rules.
+AGAIN = "What – means, and all other rules: below the first table."
 
 #: What an evaluation calls the lowest and highest image, which it gives where an interval would claim too much.
 RANGE = "range"
@@ -107,8 +107,11 @@ def class_table(evaluation: Mapping[str, Any], names: Mapping[str, str] = MEAN_S
     return Table(("class", "value", "images", *columns, "Dice, pooled", "IoU, pooled"), rows, notes_again(evaluation))
 
 
-def summary_table(evaluation: Mapping[str, Any], names: Mapping[str, str]) -> Table:
-    """Every metric: mean over images, its interval, and pooled over all pixels. names: of the scores, by key."""
+def summary_table(evaluation: Mapping[str, Any], names: Mapping[str, str], *, first: bool = True) -> Table:
+    """Every metric: mean over images, its interval, and pooled over all pixels. names: of the scores, by key.
+
+    first: whether it is the first table of scores on its page, below which the rules stand.
+    """
     rows = []
     for metric, name in names.items():
         interval = (evaluation.get("intervals") or {}).get(metric) or {}
@@ -116,7 +119,7 @@ def summary_table(evaluation: Mapping[str, Any], names: Mapping[str, str]) -> Ta
                      evaluation["pooled"].get(metric)))
     pooled = "objects" if evaluation.get("kind") == "instances" else "pixels"
     return Table(("metric", "mean over images", "low", "high", "low and high are", f"pooled over {pooled}"), tuple(rows),
-                 footnotes(evaluation))
+                 footnotes(evaluation) if first else notes_again(evaluation))
 
 
 def per_image_section(evaluation: Mapping[str, Any], names: Mapping[str, str] = MEAN_SCORES) -> Section:
@@ -148,10 +151,9 @@ def footnotes(evaluation: Mapping[str, Any]) -> tuple[str, ...]:
     return tuple(str(note) for note in evaluation.get("footnotes") or ())
 
 
-def notes_again(evaluation: Mapping[str, Any], beginnings: tuple[str, ...] = ()) -> tuple[str, ...]:
-    """The rule on empty cells, and those with one of these beginnings, for tables below the one that has all of them."""
-    found = [n for n in footnotes(evaluation) if UNDEFINED_NOTE in n or n.startswith(beginnings or ("\0",))]
-    return (*found, "All rules stand below the first table.") if footnotes(evaluation) else ()
+def notes_again(evaluation: Mapping[str, Any]) -> tuple[str, ...]:
+    """Where the rules stand, for tables that follow the one that has them."""
+    return (AGAIN,) if footnotes(evaluation) else ()
 
 
 def examples_section(examples: Sequence[Example], *, over: str) -> Section:

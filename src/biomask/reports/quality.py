@@ -116,11 +116,10 @@ def paired_section(evaluation: Mapping[str, Any], pictures: Sequence[Gallery] = 
     wrong, right = found.get("newly_wrong") or [], found.get("newly_right") or []
     blocks: list[Block] = [Paragraph(_verdict(found["difference"].get(key) or {}, name, str(found["other"]))),
                            _differences(evaluation, found, "these less the others")]
-    rule = (f"Images are {found['rule']}.",) if found.get("rule") else ()
     for title, rows in (("became wrong", wrong), ("became right", right)):
         if rows:
             table = Table((f"image that {title}", f"{name}, others", f"{name}, these"), tuple(
-                (str(r["name"]), r["other"], r["this"]) for r in rows), rule)
+                (str(r["name"]), r["other"], r["this"]) for r in rows), notes_again(evaluation))
             blocks.append(folded(table, f"images that {title}"))
     if not wrong:
         blocks.append(Paragraph("No image became wrong."))
@@ -155,7 +154,7 @@ def _differences(evaluation: Mapping[str, Any], other: Mapping[str, Any], what: 
             rows.append((name + (" (less is better)" if key in LESS else ""), other.get("mean", {}).get(key), one["mean"],
                          one["low"], one["high"], ends_of(one), one.get("p"), one["n"]))
     return Table(("metric", "others, mean", what, "low", "high", "low and high are", "p", "images"), tuple(rows),
-                 notes_again(evaluation, ("A difference is", "Scores of a second")))
+                 notes_again(evaluation))
 
 
 def annotator_section(evaluation: Mapping[str, Any]) -> tuple[Section, ...]:

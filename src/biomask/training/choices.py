@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 from math import ceil, prod
 from typing import Any
@@ -12,6 +13,7 @@ from torch import nn
 
 from biomask.checkpoint import construct
 from biomask.data.fingerprint import Fingerprint
+from biomask.models.own import is_own
 from biomask.prediction.memory import LARGEST_READ
 from biomask.prediction.overlap_tile import geometry_of
 from biomask.tiling import AxisGeometry, choose_tile, plan_tiles, smallest_tile
@@ -148,8 +150,9 @@ def halo_cost(size: Sequence[int], geometry: Sequence[AxisGeometry]) -> float:
 
 
 def ghost(name: str, channels: int, outputs: int, dims: int, options: dict[str, Any]) -> nn.Module:
-    """A network without weights, for its geometry and its cost. Leaves the random state as it is. Errors as in `construct`."""
-    with torch.random.fork_rng([]), torch.device("meta"):
+    """A network for its geometry and its cost, without weights but of modules of the user's own, which may need some. Leaves the
+    random state as it is. Errors as in `construct`."""
+    with torch.random.fork_rng([]), nullcontext() if is_own(name) else torch.device("meta"):
         return construct(name, options, channels, outputs, dims)
 
 

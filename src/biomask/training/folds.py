@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from torch import Tensor
 
-from biomask.checkpoint import MODEL_FILE, load_model, save_model
+from biomask.checkpoint import MODEL_FILE, HeadScore, ModelHeader, load_model, save_model
 from biomask.data.splits import is_numbered, number_of
 from biomask.errors import UsageError
 from biomask.models.ensemble import Ensemble
@@ -84,6 +84,15 @@ def train_folds(dataset: Dataset, recipe: Recipe, place: Place, folds: int,
     return results, None
 
 
+def _heads_of(headers: Sequence[ModelHeader]) -> tuple[HeadScore, ...]:
+    """The mean over folds of what heads are worth and cost; recommended is the middle of what the folds recommend."""
+    rows = list(zip(*(h.heads for h in headers), strict=True))
+    usual = median(n for h in headers for n, row in enumerate(h.heads) if row.recommended) if rows else 0
+    return tuple(of[0].model_copy(update={"score": mean(r.score for r in of), "seconds": sum(r.seconds for r in of),
+                                          "parameters": sum(r.parameters for r in of), "recommended": n == int(usual)})
+                 for n, of in enumerate(rows))
+
+
 def join(place: Place, folds: int) -> None:
     """One model file from those of the folds: their mean predicts, thresholds are the median, scores the mean over folds."""
     models = [load_model(place.out / "folds" / str(n)) for n in range(1, folds + 1)]
@@ -97,6 +106,7 @@ def join(place: Place, folds: int) -> None:
     averaged = sum(h.recipe.prediction.augment not in (None, "none") for h in headers)
     prediction = headers[0].recipe.prediction.model_copy(update={"augment": "symmetries" if 2 * averaged > folds else "none"})
     header = headers[0].model_copy(update={"members": folds, "scores": scores, "thresholds": thresholds,
+                                           "heads": _heads_of(headers),
                                            "recipe": headers[0].recipe.model_copy(update={"prediction": prediction}),
                                            "step": max(h.step for h in headers)})
     save_model(place.out / MODEL_FILE, tensors, header)

@@ -21,7 +21,7 @@ from torch import Tensor, nn
 
 from biomask.data.patches import Batch, Sampling, make_batch
 from biomask.data.targets import Targets, make_targets
-from biomask.data.task import CUT, Task
+from biomask.data.task import Task
 from biomask.errors import BiomaskError, DiskFullError, InputError, UsageError
 from biomask.instances import Thresholds
 from biomask.losses import CombinedLoss, LossWeights
@@ -32,6 +32,7 @@ from biomask.training.averaging import update_average, weights_of
 from biomask.training.budget import FLOAT32_WORK, STEP_WORK, Budget, cooldown_now, learning_rate
 from biomask.training.distributed import World
 from biomask.training.guard import LOWER, MOST_RETRIES, diagnosis, gave_up, gradient_norm, nothing_learnt
+from biomask.training.heads import HEADS_WORK, has_heads, score_heads
 from biomask.training.optimizer import make_optimizer, use_bfloat16
 from biomask.training.resume import LogRow, State, load_state, save_state
 from biomask.training.selection import clearly_better
@@ -238,6 +239,7 @@ class Trainer:
         patch = math.prod(self.sampling.geometry.target) * self.batch
         both = 2 if self.recipe.training.average is not None else 1
         tried = len(self._copies("symmetries")) + 1 if self.recipe.prediction.augment is None else 1
+        tried += HEADS_WORK if has_heads(self.network) else 0
         usual = self.budget.affordable_images(pixels, patch, step_seconds, networks=both)
         last = self.budget.affordable_images(pixels, patch, step_seconds, networks=tried, last=True)
         self.state.images = [usual, last]
@@ -330,9 +332,12 @@ class Trainer:
                                                       thresholds)
             state.trials |= {k: v for k, v in found.items() if math.isfinite(v)}
             if self.task.kind == "classes" and self.task.entries == 2 and self.world.size == 1:
-                cut, found = tune_cut(self.network, judge, self._copies(state.augment))
+                wanted = self.recipe.prediction
+                state.thresholds, found = tune_cut(self.network, judge, self._copies(state.augment), calibrate=wanted.calibrate,
+                                                   radius=wanted.median)
                 state.trials |= found
-                state.thresholds = {CUT: cut}
+            if self.world.size == 1:
+                state.heads = score_heads(self.network, judge, thresholds, self.progress)
         if self.task.kind == "instances":
             state.thresholds = thresholds.to_dict()
         state.seconds = time.perf_counter() - self.began

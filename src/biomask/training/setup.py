@@ -7,7 +7,7 @@ import hashlib
 import io
 import json
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 from math import log, prod
@@ -17,7 +17,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from biomask.checkpoint import MODEL_FILE, ModelHeader, build_network, save_model
+from biomask.checkpoint import MODEL_FILE, ModelHeader, network_of, save_model
 from biomask.data.dataset import Dataset
 from biomask.data.draws import PatchGeometry
 from biomask.data.fingerprint import Fingerprint, take_fingerprint
@@ -38,7 +38,7 @@ from biomask.training.guard import why_nothing
 from biomask.training.loop import Trainer
 from biomask.training.plan import Budgeted, Plan, Wishes, make_plan, warnings_of
 from biomask.training.resume import STATE_FILE, State
-from biomask.training.speed import Machine, estimate, measure_step_seconds
+from biomask.training.speed import Machine, estimate, measure_step_seconds, step_cost
 from biomask.transforms import normalization_of
 
 PLAN_FILE = "plan.json"
@@ -167,9 +167,11 @@ def make_trainer(dataset: Dataset, recipe: Recipe, place: Place, split: Split | 
                          fix=f"one for each of the values {list(dataset.legend.values)}")
     torch.manual_seed(settings.seed)
     dims = len(facts.axes) - 1
-    network = build_network(recipe, in_channels=facts.channels, channels=task.channels, spatial_dims=dims)
+    network = network_of(recipe, task, in_channels=facts.channels, spatial_dims=dims)
     left = load_into(network, begin) if begin is not None else ()
+    _say_refinement(recipe, task, say)
     geometry = PatchGeometry(tuple(settings.patch or ()), tuple(g.margin for g in geometry_of(network)))
+    _require_statistics(network, geometry.target, settings.batch or 0)
     split = split or held_out(dataset, recipe)
     anisotropy = fingerprint.anisotropy if max(fingerprint.anisotropy) > 1 else None
     fit, held = dataset.subset(split.training), dataset.subset(split.validation) if split.validation else None
@@ -213,6 +215,26 @@ def make_trainer(dataset: Dataset, recipe: Recipe, place: Place, split: Split | 
     return trainer
 
 
+def _require_statistics(network: nn.Module, patch: Sequence[int], batch: int) -> None:
+    """Raise UsageError where batch normalisation would get a single value a channel."""
+    try:
+        if batch == 1:
+            step_cost(network, patch, 1)
+    except ValueError as error:
+        raise UsageError(f"one patch of {' × '.join(map(str, patch))} a step leaves one value a channel at the bottom of the network, "
+                         "of which batch normalisation has no variance",
+                         fix="--set training.batch=2, or larger patches: --set training.patch=[64,64]") from error
+
+
+def _say_refinement(recipe: Recipe, task: Task, say: Callable[[str], None]) -> None:
+    """That calibration or median filter are not for these labels."""
+    wanted = recipe.prediction
+    if (wanted.calibrate or wanted.median) and task.kind != "classes":
+        say("calibration and median filter are for classes: objects and structures are predicted without")
+    elif wanted.calibrate and task.entries != 2:
+        say(f"calibration is for two classes: with {task.entries} it is left out")
+
+
 def _say_estimate(network: nn.Module, plan: Plan, recipe: Recipe, place: Place) -> None:
     machine = Machine.here(place.device, place.world.size)
     measured = None
@@ -242,7 +264,7 @@ def outcome(state: State, recipe: Recipe) -> dict[str, Any]:
     scores |= {f"before.{name}": value for name, value in state.before.items()}
     scores |= {f"trial.{name}": value for name, value in state.trials.items()}
     prediction = recipe.prediction.model_copy(update={"augment": state.augment})
-    return {"step": state.best_step, "scores": scores, "thresholds": state.thresholds,
+    return {"step": state.best_step, "scores": scores, "thresholds": state.thresholds, "heads": tuple(state.heads),
             "recipe": recipe.model_copy(update={"prediction": prediction})}
 
 

@@ -15,6 +15,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from biomask.machine import memory as main_memory
 from biomask.models import Network
+from biomask.models.own import OwnNetwork
 from biomask.prediction.memory import OVERHEAD
 from biomask.prediction.overlap_tile import CHANNELS_LAST
 from biomask.training.budget import VALIDATION_SHARE
@@ -115,12 +116,13 @@ class StepCost:
 def step_cost(network: nn.Module, patch: Sequence[int], batch: int) -> StepCost:
     """Count a training step on patches with `patch` label pixels along each axis, without computing anything.
 
-    The network is left as it is; it may live on the meta device. batch: at least 2 where batch normalisation meets a map of
-    one pixel.
+    The network is left as it is; it may live on the meta device. A module of the user's own is run, since it may not work there.
+    batch: at least 2 where batch normalisation meets a map of one pixel.
     """
-    ghost = copy.deepcopy(network).to("meta").train()
+    device = "cpu" if isinstance(network, OwnNetwork) else "meta"
+    ghost = copy.deepcopy(network).to(device).train()
     facts = cast(Network, network)
-    x = torch.empty((batch, facts.in_channels, *(n + 2 * m for n, m in zip(patch, facts.margin, strict=True))), device="meta")
+    x = torch.zeros((batch, facts.in_channels, *(n + 2 * m for n, m in zip(patch, facts.margin, strict=True))), device=device)
     parameters = {p.untyped_storage()._cdata for p in ghost.parameters()}
     kept: dict[int, torch.UntypedStorage] = {}
 

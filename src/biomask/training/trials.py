@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from math import prod
 from typing import Any
 
@@ -10,10 +10,13 @@ import numpy as np
 import numpy.typing as npt
 from torch import nn
 
+from biomask.data.task import CUT
 from biomask.instances import Thresholds, label_instances
 from biomask.instances.tune import tune_thresholds
 from biomask.metrics.average_precision import instance_scores, pooled
+from biomask.models.calibration import Calibration, fit_calibration
 from biomask.prediction.maps import Augment, Symmetry
+from biomask.prediction.refine import Refinement
 from biomask.training.validation import Judge
 
 #: Cuts between two classes that are tried.
@@ -75,16 +78,36 @@ def choose_together(network: nn.Module, judge: Judge, wanted: Augment | None, co
     return best, thresholds, {**found, **({str(mode): score for mode, score in scores.items()} if len(modes) > 1 else {})}
 
 
-def tune_cut(network: nn.Module, judge: Judge, copies: list[Symmetry]) -> tuple[float, dict[str, float]]:
-    """(the probability of the second of two classes above which the held-out images score best, the scores before and with it).
+def tune_cut(network: nn.Module, judge: Judge, copies: list[Symmetry], *, calibrate: bool = False,
+             radius: int = 0) -> tuple[dict[str, float], dict[str, float]]:
+    """Of two classes: (thresholds: the probability of the second above which the held-out images score best, and the calibration if
+    it is wanted; the scores before and with them).
 
-    Of several that score alike it is the one nearest to 0.5.
+    Of several cuts that score alike it is the one nearest to 0.5. radius: of the median filter that follows the network.
     """
     indices = _some(network, judge)
     maps = {i: judge.maps(network, i, copies) for i in indices}
-    scores = {cut: judge.summary(np.sum([judge.count(maps[i], i, cut=cut) for i in indices], axis=0)).value for cut in CUTS}
+    refine = Refinement(_calibration(judge, maps) if calibrate else None, radius)
+    plain = {} if not refine.does_something else {"unrefined": _score_of(judge, maps, 0.5)}
+    maps = {i: refine(m) for i, m in maps.items()} if refine.does_something else maps
+    scores = {cut: _score_of(judge, maps, cut) for cut in CUTS}
     best = max(CUTS, key=lambda cut: (round(scores[cut], 5), -abs(cut - 0.5)))
-    return best, {"cut before": scores[0.5], "cut tuned": scores[best]}
+    return {CUT: best, **refine.to_thresholds()}, {**plain, "cut before": scores[0.5], "cut tuned": scores[best]}
+
+
+def _score_of(judge: Judge, maps: Mapping[int, npt.NDArray[np.float32]], cut: float) -> float:
+    return judge.summary(np.sum([judge.count(m, i, cut=cut) for i, m in maps.items()], axis=0)).value
+
+
+def _calibration(judge: Judge, maps: Mapping[int, npt.NDArray[np.float32]]) -> Calibration:
+    """From the probability of the second class to how often it is right, over the known pixels of these images."""
+    found, truth = list[npt.NDArray[Any]](), list[npt.NDArray[Any]]()
+    for i, m in maps.items():
+        _, labels, ignore = judge.dataset.item(i)
+        known = np.ones(labels.shape[1:], bool) if ignore is None else ~ignore
+        found.append(m[1][known])
+        truth.append(labels[-1][known] == 1)
+    return fit_calibration(np.concatenate(found), np.concatenate(truth))
 
 
 def _some(network: nn.Module, judge: Judge) -> list[int]:
