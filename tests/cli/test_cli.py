@@ -269,6 +269,33 @@ class TestInput:
         assert code == 1
         assert not (tmp_path / "model" / MODEL_FILE).exists()
 
+    @pytest.mark.parametrize("line", [
+        ("train", "{data}", "-o", "{out}", "--json", "{out}/run.json"), ("train", "{data}", "-o", "{out}", "--json", "{data}/x.json"),
+        ("train", "{data}", "-o", "{out}", "--from", "{model}", "--json", "{model}/run.json"),
+        ("convert", "{data}", "--to", "geojson", "-o", "{out}", "--json", "{out}/x.json"),
+        ("convert", "{data}", "--to", "coco", "-o", "{out}.json", "--json", "{out}.json"),
+        ("convert", "{data}", "--to", "labels", "-o", "{out}", "--json", "{data}/masks/x.json"),
+        ("demo", "-o", "{out}", "--json", "{out}/sub/../run.json"),
+        ("check", "{data}", "--json", "{data}/x.json"), ("check", "{data}", "--report", "{out}", "--json", "{out}"),
+        ("evaluate", "{data}/masks", "{data}", "--json", "{data}/masks/x.json"),
+        ("evaluate", "{data}/masks", "{data}", "--report", "{data}/masks/report.html"),
+        ("evaluate", "{data}/masks", "{data}", "--against", "{model}", "--json", "{model}/run.json"),
+        ("evaluate", "{data}/masks", "{data}", "--report", "{out}", "--json", "{out}"),
+    ], ids=" ".join)
+    def test_json_never_replaces_what_a_command_reads_or_writes(self, run, make_dataset, tiny_model, tmp_path, line):
+        names = {"data": make_dataset(tmp_path / "data", n=2), "out": tmp_path / "out", "model": shutil.copytree(tiny_model,
+                                                                                                       tmp_path / "model")}
+        before = {p: p.read_bytes() for p in tmp_path.rglob("*") if p.is_file()}
+        code, out, err = run(*(part.format(**names) for part in line))
+        assert code == 2, err
+        assert not out
+        assert ("--report" if "report.html" in line[-1] else "--json") in err
+        assert {p: p.read_bytes() for p in tmp_path.rglob("*") if p.is_file()} == before
+
+    def test_json_beside_the_results_is_no_matter(self, run, tiny_data, tmp_path):
+        assert run("convert", tiny_data, "--to", "labels", "-o", tmp_path / "out", "--json", tmp_path / "out.json")[0] == 0
+        assert json.loads((tmp_path / "out.json").read_text())["files"]
+
     def test_several_bad_files_are_all_named(self, run, make_dataset, tmp_path):
         data = make_dataset(tmp_path / "data")
         for name in ("im_01", "im_03"):

@@ -11,6 +11,7 @@ from torch.nn import functional as F
 from biomask.errors import SizeError, UsageError
 from biomask.models import MODELS, Network
 from biomask.prediction import geometry_of, predict_array
+from biomask.prediction.overlap_tile import predict_tiles, tiling_difference
 
 SMALL = {"width": 2, "depth": 2, "hidden": 3}
 
@@ -90,10 +91,24 @@ class TestEveryNetwork:
         if not network.exact_tiling:
             with pytest.raises(UsageError, match="cannot be tiled exactly"):
                 predict_array(network, image, tile=tile)
+            self._tiles_are_near(network)
             return
         whole = predict_array(network, image)
         tiled = predict_array(network, image, tile=tile)
         assert np.abs(tiled - whole).max() <= 1e-5 * np.abs(whole).max()
+
+    def _tiles_are_near(self, network):
+        """Where they are let to: each pixel comes once, and what is measured on one tile is about what all differ by."""
+        stride, halo = network.strides[-1], network.halo[-1]
+        size = [16] * (network.spatial_dims - 1) + [3 * halo + 5 * stride + 3]  # longer than what a pixel sees
+        image = np.random.default_rng(0).standard_normal((2, *size)).astype(np.float32)
+        tile = (*size[:-1], 2 * stride)
+        whole, tiled = predict_array(network, image), np.full((3, *size), np.nan, np.float32)
+        for part, logits in predict_tiles(network, image, tile, approximate=True):
+            tiled[(slice(None), *part.write)] = logits.numpy()
+        real = np.abs(tiled - whole).max()
+        assert 0 < real < np.abs(whole).max()
+        assert 0 < tiling_difference(network, image, tile, lambda logits: logits) < 10 * real
 
     def test_state_travels(self, name, dims, options):
         network, other = build(name, dims, options).eval(), build(name, dims, options, seed=1).eval()

@@ -72,6 +72,15 @@ class TestPlanted:
         trained = range_of([cells(i) for i in range(20)])
         assert "blurred" in trained.differences(appearance_of(image(enlarged(cells(99)))))
 
+    @pytest.mark.parametrize("offset", [-1000, -250, 0])
+    def test_below_zero_a_shift_is_no_matter_of_proportion(self, offset):
+        """Where 0 means nothing, as in Hounsfield units, what counts is how far an image is off."""
+        trained = range_of([cells(i) + np.float32(offset) for i in range(20)])
+        own = cells(99) + np.float32(offset)
+        assert trained.differences(appearance_of(image(own))) == {}
+        assert "bright" in trained.differences(appearance_of(image(own + np.float32(100))))
+        assert "dark" in trained.differences(appearance_of(image(own - np.float32(100))))
+
     @pytest.mark.parametrize("count", [1, 2, 5, 20])
     def test_more_images_of_the_kind_are_not(self, count):
         trained = range_of([cells(i) for i in range(count)])

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 from biomask import api
-from biomask.errors import BiomaskError, InputError, ManyErrors, PairingError, UsageError, WriteError
+from biomask.errors import BiomaskError, InputError, ManyErrors, PairingError, ReadError, UsageError, WriteError
 from biomask.exports.convert import FORMATS, OUTLINES
 from biomask.io import read_label_values
 from biomask.io.files import write_picture
@@ -171,6 +171,36 @@ class TestRefused:
         with pytest.raises(ManyErrors) as caught:
             api.convert(data, tmp_path / "out", "geojson")
         assert len(caught.value.errors) == 2
+        assert "nothing is written" in str(caught.value)
+        assert not (tmp_path / "out").exists()
+
+    @pytest.mark.parametrize("content", [b"", b"II*\0junk"])
+    @pytest.mark.parametrize("to", ["geojson", "labels"])
+    def test_a_bad_file_without_an_image_is_said_once(self, tmp_path, to, content):
+        """It is read as labels and as the image that it stands for."""
+        folder = write_ids(tmp_path / "d", 3) / "labels"
+        (folder / "im 1.tif").write_bytes(content)
+        for source in (folder, folder / "im 1.tif"):
+            with pytest.raises(ReadError) as caught:
+                api.convert(source, tmp_path / "out", to)
+            assert str(caught.value).count("im 1.tif") == 1
+
+    @pytest.mark.parametrize("bad", [1, 2, 3])
+    def test_outlines_that_can_be_are_converted_and_the_others_listed(self, tmp_path, bad):
+        api.convert(write_ids(tmp_path / "d", 3), tmp_path / "shapes", "geojson")
+        for i in range(bad):
+            (tmp_path / "shapes" / f"im {i}.geojson").write_text('{"type": "FeatureCollection", "features": [{}]}')
+        with pytest.raises(ManyErrors) as caught:
+            api.convert(tmp_path / "shapes", tmp_path / "out", "roi")
+        assert len(caught.value.errors) == bad
+        assert ("the others are in" in str(caught.value)) == (bad < 3)
+        assert len(list((tmp_path / "out").glob("*.zip"))) == 3 - bad
+
+    def test_a_single_bad_file_of_outlines(self, tmp_path):
+        (tmp_path / "a.geojson").write_text('{"type": "FeatureCollection", "features": [{}]}')
+        with pytest.raises(ReadError) as caught:
+            api.convert(tmp_path / "a.geojson", tmp_path / "out", "roi")
+        assert "others" not in str(caught.value)
 
 
 def test_the_command(tmp_path, run_cli):

@@ -22,6 +22,7 @@ from biomask.errors import (
     ManyErrors,
     MissingPathError,
     PairingError,
+    ReadError,
     SizeError,
     UsageError,
 )
@@ -243,14 +244,28 @@ class TestSizes:
 
     @pytest.mark.parametrize("fill", [0, np.nan, np.inf])
     def test_constant_and_missing_pixels(self, tiny_model, tmp_path, fill):
+        """What is constant is predicted, and what holds some values; nothing but NaN and inf is a failed input."""
         array = np.full((20, 20), fill, np.float32)
         (tmp_path / "images").mkdir()
         tifffile.imwrite(tmp_path / "images" / "all.tif", array)
         array[:10] = np.random.default_rng(0).random((10, 20))
         tifffile.imwrite(tmp_path / "images" / "some.tif", array)
-        api.predict(tiny_model, tmp_path / "images", tmp_path / "out", PredictOptions(device="cpu", probabilities=True))
-        for name in ("all", "some"):
+        asked, done = PredictOptions(device="cpu", probabilities=True), ("all", "some")
+        if np.isfinite(fill):
+            assert api.predict(tiny_model, tmp_path / "images", tmp_path / "out", asked).done == done
+        else:
+            with pytest.raises(ManyErrors, match=r"(?s)1 of 2 images failed.*all\.tif.*NaN or infinite.*→") as caught:
+                api.predict(tiny_model, tmp_path / "images", tmp_path / "out", asked)
+            assert caught.value.exit_code == 1
+            assert list(record(tmp_path / "out")["failed"]) == ["all"]
+            done = ("some",)
+        assert files(tmp_path / "out" / "masks") == [f"{name}.tif" for name in done]
+        for name in done:
             assert np.isfinite(read_image(tmp_path / "out" / "probabilities" / f"{name}.tif").array).all()
+
+    def test_an_array_without_values_is_refused(self, model):
+        with pytest.raises(ReadError, match="NaN or infinite"):
+            api.predict_array(model, np.full((20, 20), np.nan))
 
     @pytest.mark.parametrize("channels", [3])
     def test_other_channels_are_refused_by_number(self, tiny_model, tmp_path, channels):
@@ -431,14 +446,35 @@ class TestOutputFolder:
         with pytest.raises(UsageError):
             api.predict(tiny_model, images / "a.png", images, CPU)
 
-    def test_an_output_below_the_input_is_not_read_as_input(self, tiny_model, images):
-        out = images / "out"
-        try:
-            api.predict(tiny_model, images, out, CPU)
-        except UsageError:
-            return  # refusing it altogether is fine too: nothing is written beside inputs
-        assert api.predict(tiny_model, images, out, CPU).skipped == ("a", "b", "c")
-        assert files(out / "masks") == ["a.tif", "b.tif", "c.tif"]
+    @pytest.mark.parametrize("below", ["out", "new/out", "../images/out", "sub"])
+    def test_an_output_below_the_input_is_refused(self, tiny_model, images, below):
+        picture(images / "sub" / "d.png")
+        before = files(images)
+        with pytest.raises(UsageError, match="among the images"):
+            api.predict(tiny_model, images, images / below, CPU)
+        assert files(images) == before
+
+    def test_an_output_below_the_input_by_way_of_a_link_is_refused(self, tiny_model, images, tmp_path):
+        (tmp_path / "link").symlink_to(images, target_is_directory=True)
+        for source, out in ((tmp_path / "link", images / "out"), (images, tmp_path / "link" / "out")):
+            with pytest.raises(UsageError, match="among the images"):
+                api.predict(tiny_model, source, out, CPU)
+        assert files(images) == ["a.png", "b.png", "c.png"]
+
+    def test_a_folder_beside_a_single_input_is_no_matter(self, tiny_model, images):
+        assert api.predict(tiny_model, images / "a.png", images / "out", CPU).done == ("a",)
+
+    @pytest.mark.parametrize("source", ["masks", "masks/a.tif", "outlines"])
+    @pytest.mark.parametrize("overwrite", [False, True])
+    def test_results_are_no_input_for_the_folder_that_they_lie_in(self, tiny_model, images, tmp_path, source, overwrite):
+        """--overwrite would remove them before they are read."""
+        out = tmp_path / "out"
+        api.predict(tiny_model, images, out, CPU)
+        before = files(out)
+        with pytest.raises(UsageError, match=f"{source.partition('/')[0]}$|→"):
+            api.predict(tiny_model, out / source, out, PredictOptions(device="cpu", overwrite=overwrite))
+        assert files(out) == before
+        assert set(record(out)["images"]) == {"a", "b", "c"}
 
     def test_an_output_above_the_input_does_the_images_or_refuses(self, tiny_model, images, tmp_path):
         """`biomask predict MODEL images -o .` must not do nothing and call it done."""

@@ -1,17 +1,21 @@
 """Every recipe: its count, its work, its alias, and the command that lists them."""
 
 import json
+import subprocess
+import sys
 
 import pytest
 import torch
 import yaml
+from torch.utils.flop_counter import FlopCounterMode
 
 from biomask import api, cli, recipes
+from biomask.checkpoint import construct
 from biomask.errors import UsageError
 from biomask.models import UNet
 from biomask.recipe import Recipe
-from biomask.recipes.catalogue import ALIASES, CATALOGUE
-from biomask.recipes.describe import describe, describe_all, flops
+from biomask.recipes.catalogue import ALIASES, CATALOGUE, USUAL_SIZES
+from biomask.recipes.describe import SIDES, describe, describe_all, flops
 
 #: By the specification: channels, classes, spatial dimensions, parameters.
 COUNTS = {
@@ -71,6 +75,30 @@ def test_work_of_one_convolution():
     with torch.device("meta"):
         one = api.build("one-layer", in_channels=3, classes=2, kernel=5)
     assert flops(one, 10) == 2 * 10 * 10 * 5 * 5 * 3 * 2
+
+
+@pytest.mark.parametrize("name", ["default", "unet-2015", "unet-drishti", "attention-unet", "attention-unet-3d", "unet++",
+                                  "unet++-drishti", "fcn-8s"])
+def test_work_is_what_torch_counts(described, name):
+    """By its own counter, which takes shapes from torch's own rules."""
+    entry, recipe = CATALOGUE[name], recipes.get(name)
+    usual = USUAL_SIZES[entry.spatial_dims] if name == "default" else {}
+    with torch.device("meta"):
+        network = construct(recipe.network.name, {**usual, **recipe.network.options}, entry.in_channels, entry.classes,
+                            entry.spatial_dims).eval()
+        sides = [network.legal_size(SIDES[entry.spatial_dims] + 2 * m, axis) for axis, m in enumerate(network.margin)]
+        with torch.no_grad(), FlopCounterMode(display=False) as counter:
+            network(torch.empty((1, entry.in_channels, *sides)))
+    assert described[name].flops == counter.get_total_flops()
+    assert described[name].parameters == sum(p.numel() for p in network.parameters())
+
+
+def test_describing_loads_no_compiler():
+    """It takes longer than all else; a process of its own, for other tests do load it."""
+    code = ("import sys; from biomask.recipes.describe import describe_all; describe_all(); "
+            "assert 'torch._dynamo' not in sys.modules")
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
 
 
 def test_unknown_recipes():

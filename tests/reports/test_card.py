@@ -1,11 +1,18 @@
 """The model card says what a model was made from, where it was never tried, and what it is not."""
 
+import json
+from dataclasses import replace
+
 import pytest
 
+from biomask import api
 from biomask.data.input_range import InputRange
 from biomask.labels import Legend
 from biomask.reports.card import FEW_IMAGES, MEDICAL, card_markdown, card_section, model_card
+from biomask.reports.origin import LONGEST, origin_said
 from biomask.reports.run import Run, digest
+
+TINY = ("network.options.width=2", "network.options.depth=1", "training.batch=2")
 
 
 @pytest.fixture
@@ -23,7 +30,7 @@ def part(card, title):
 def test_every_card_says_what_it_is_not(header, run):
     card = model_card(header, run)
     assert part(card, "Use") == MEDICAL
-    assert "not known to biomask" in part(card, "Licence")
+    assert part(card, "Licence").count("not known to biomask") == 2
     assert [title for title, _ in card.parts] == ["What it was trained on", "What it is meant for", "What it was not tried on",
                                                   "Limits",
                                                   "Licence", "Use"]
@@ -93,3 +100,39 @@ def test_the_hash_of_all_files_tells_any_change(header):
     hashes = {"a:image": "1", "a:labels": "2"}
     assert digest(hashes) == digest(dict(reversed(hashes.items())))
     assert len({digest(h) for h in (hashes, {"a:image": "1"}, {"a:image": "2", "a:labels": "1"}, {**hashes, "b:image": "1"})}) == 4
+
+
+class TestOrigin:
+    def test_a_card_says_where_the_licence_of_the_data_is_stated(self, header, run):
+        said = part(model_card(header, replace(run, origin="As stated in nuclei/LICENSE.")), "Licence")
+        assert "As stated in nuclei/LICENSE." in said
+        assert said.count("not known to biomask") == 1  # the licence of the model
+
+    def test_files_of_the_folder_itself_are_named(self, tmp_path):
+        data = tmp_path / "nuclei"
+        for name in ("README.md", "Licence.txt", "readme.tif", "notes.txt", "sub/LICENSE"):
+            (data / name).parent.mkdir(parents=True, exist_ok=True)
+            (data / name).write_text("CC0")
+        said = origin_said(data)
+        assert said.endswith("as stated in nuclei/Licence.txt and nuclei/README.md.")
+
+    def test_the_licence_that_bids_declares_is_quoted_in_a_line(self, tmp_path):
+        (tmp_path / "dataset_description.json").write_text(json.dumps({"Name": "n", "License": "CC BY\n4.0" + "x" * 999}))
+        assert "(CC BY 4.0x" in origin_said(tmp_path)
+        assert len(origin_said(tmp_path)) < len(str(tmp_path)) + 3 * LONGEST
+
+    @pytest.mark.parametrize("text", ["", "[]", '{"License": 3}', "{" * 9999, "\x00"])
+    def test_one_that_declares_none_is_named_alone(self, tmp_path, text):
+        (tmp_path / "dataset_description.json").write_text(text)
+        assert origin_said(tmp_path).endswith(f"training images: as stated in {tmp_path.name}/dataset_description.json.")
+
+    def test_nothing_is_made_up(self, tmp_path):
+        (tmp_path / "images").mkdir()
+        assert origin_said(tmp_path) == origin_said(tmp_path / "gone") == ""
+
+    def test_a_training_looks_for_it(self, make_dataset, tmp_path):
+        data = make_dataset(tmp_path / "my cells")
+        (data / "LICENSE").write_text("CC0")
+        api.train(data, tmp_path / "m", api.TrainOptions(settings=TINY, steps=1, device="cpu"))
+        for page in ("model_card.md", "report.html"):
+            assert "as stated in my cells/LICENSE" in (tmp_path / "m" / page).read_text(encoding="utf-8")

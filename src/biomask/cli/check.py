@@ -60,7 +60,7 @@ def check(
     """Say what is in a folder, what is wrong with it and how to mend it. Exit code 1 where it cannot be trained on."""
     from biomask import api
 
-    check_json(json)
+    check_json(json, data, report)
     settings = {**label_settings(labels, ignore, legend, values, mask_scale, unlabelled), "groups": groups,
                 **selection_settings(axes, channels, z, time)}
     target = report if report is not None else Path("check.html")

@@ -6,7 +6,7 @@ import json
 import os
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, TextIO
@@ -126,19 +126,34 @@ def show(text: str) -> None:
     stdout.print(text, markup=False)
 
 
-def check_json(target: str | None) -> None:
+def check_json(target: str | None, *places: Path | None) -> None:
     """Raise before the work where the result could not be written after it: WriteError, or UsageError for a file that is there
-    and is not JSON, which is nobody's wish to lose."""
+    and is not JSON, which is nobody's wish to lose, and for one among the files of the command itself.
+
+    places: files and folders that the command reads and writes, as far as they are given.
+    """
     if target == "-" and sys.stdout is None:
         raise WriteError("stdout is closed", where="--json -", fix="give a file: --json FILE")
     if target not in (None, "-"):
+        require_apart("--json", Path(str(target)), places)
         check_file("--json", Path(str(target)), (b"{", b"["), "JSON")
 
 
-def check_report(target: Path | None) -> None:
+def check_report(target: Path | None, *places: Path | None) -> None:
     """The same for the HTML page of --report."""
     if target is not None:
+        require_apart("--report", target, places)
         check_file("--report", target, (b"<!doctype html", b"<html"), "a page of HTML")
+
+
+def require_apart(flag: str, target: Path, places: Sequence[Path | None]) -> None:
+    """Raise UsageError for a file that is one of these places or lies in one, where it could replace what is read or written."""
+    file = target.resolve()
+    for place in places:
+        if place is not None and place.resolve() in (file, *file.parents):
+            raise UsageError(f"lies in {place}, where it could replace a file that this command reads or writes"
+                             if place.resolve() != file else "is a file that this command reads or writes",
+                             where=f"{flag} {target}", fix=f"give a file elsewhere: {flag} FILE")
 
 
 def check_file(flag: str, target: Path, beginnings: tuple[bytes, ...], what: str) -> None:

@@ -52,7 +52,7 @@ def convert(
     """Turn labels into those of another program. Outlines stay outlines; pixels keep every pixel."""
     from biomask import api
 
-    check_json(json)
+    check_json(json, labels, images, out)
     settings = {**label_settings(kind, ignore, legend, values, mask_scale, None), **selection_settings(axes, None, z, time)}
     done = api.convert(labels, out, to, settings, masks=masks, images=images, overwrite=overwrite, progress=ConsoleProgress())
     content = {"out": str(done.out), "files": [str(f) for f in done.files], "objects": done.objects, "notes": list(done.notes)}

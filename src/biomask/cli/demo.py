@@ -22,7 +22,7 @@ def demo(
     from biomask.cli.evaluate import print_scores
     from biomask.demo import run
 
-    check_json(json)
+    check_json(json, out)
     result = run(out, minutes=minutes, seed=seed, device=device, progress=ConsoleProgress())
     if write_json(result.evaluation, json):
         return 0

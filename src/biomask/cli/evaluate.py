@@ -70,8 +70,9 @@ def evaluate(
     """
     from biomask import api
 
-    check_json(json)
-    check_report(report)
+    inputs = (predictions, truth, against, annotator)
+    check_json(json, *inputs, report)
+    check_report(report, *inputs)
     settings = api.data_settings({**label_settings(labels, ignore, legend, values, mask_scale, unlabelled),
                                   **selection_settings(axes, None, z, time), "groups": groups})
     options = api.EvaluateOptions(seed=seed, tolerance=tolerance, against=against, annotator=annotator)

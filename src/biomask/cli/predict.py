@@ -35,11 +35,11 @@ def predict(
                                                  "auto = to the size of the training's pixels, 0.5 = to half as many along each "
                                                  "axis, or one factor an axis, z,y,x: 1,0.5,0.5. Default: as they are.")] = None,
     depth: Annotated[int | None, typer.Option(
-        help="Of UNet++: the deepest head that counts, 1 to 4; what only deeper ones need is not computed. 'biomask train' says which "
-             "one to take. Default: as trained.", min=1)] = None,
+        help="Of UNet++: the deepest head that counts, 1 to 4; what only deeper ones need is not computed. 'biomask train' says "
+             "which one to take. Default: as trained.", min=1)] = None,
     mode: Annotated[str | None, typer.Option(
-        metavar="fast|accurate", help="Of UNet++: one head, or the mean of it and those before it. Default: as trained, with --depth "
-                                      "fast.")] = None,
+        metavar="fast|accurate", help="Of UNet++: one head, or the mean of it and those before it. Default: as trained, with "
+                                      "--depth fast.")] = None,
     attention: Annotated[bool, typer.Option(
         "--attention", help="Also write attention/: what the gates of an Attention U-Net let pass, as maps and pictures.")] = False,
     network: Network = None,

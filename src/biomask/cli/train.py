@@ -71,12 +71,13 @@ def train(
     from biomask import api
     from biomask.errors import StoppedError
 
-    check_json(json)
+    check_json(json, data, out, begin)
     reading = {**label_settings(labels, ignore, legend, values, mask_scale, unlabelled), "groups": groups,
                **selection_settings(axes, channels, z, time)}
+    unflipped = tuple(a.strip() for a in no_flip.split(",")) if no_flip else ()
     options = api.TrainOptions(recipe=recipe, settings=tuple(settings or ()), minutes=minutes, steps=steps, seed=seed,
                                device=device, masks=masks, data=reading, overwrite=overwrite, until_flat=until_flat, begin=begin,
-                               folds=folds, network=network, no_flip=tuple(a.strip() for a in no_flip.split(",")) if no_flip else ())
+                               folds=folds, network=network, no_flip=unflipped)
     result = api.train(data, out, options, progress=ConsoleProgress())
     taken = _leads() and write_json({**asdict(result), "model": str(result.model)}, json)
     if result.stopped_by:

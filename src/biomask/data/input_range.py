@@ -22,7 +22,7 @@ BRIGHTNESS, CONTRAST, DETAIL, POSITION = 0.5, 0.85, 0.25, 0.05
 #: With n training images a limit is 1 + FEW / n times as far away: what few images show is not the range of all.
 FEW = 4
 
-#: Brightness is another only if it differs by this factor too, where both values are above 0: below it, 0 is a place like any other.
+#: Brightness is another only if it differs by this factor too, where both values are above 0: 0 means nothing below it.
 FACTOR = 1.25
 
 #: In what images can be outside the range, in the words of a sentence about several.

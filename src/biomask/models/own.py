@@ -83,10 +83,13 @@ def register_own(network: nn.Module | Callable[..., nn.Module]) -> str:
     name = f"{maker.__module__}:{maker.__qualname__}"
 
     def make(in_channels: int, classes: int, *, spatial_dims: int, **options: Any) -> nn.Module:
-        module = copy.deepcopy(network) if isinstance(network, nn.Module) else _called(network, in_channels, classes, spatial_dims,
-                                                                                         options)
+        if isinstance(network, nn.Module):
+            module = copy.deepcopy(network)
+        else:
+            module = _called(network, in_channels, classes, spatial_dims, options)
         if not isinstance(module, nn.Module):
-            raise UsageError(f"{name} gives a {type(module).__name__}, not a torch.nn.Module", fix="name a class or function of one")
+            raise UsageError(f"{name} gives a {type(module).__name__}, not a torch.nn.Module",
+                             fix="name a class or function of one")
         return adapt(module, in_channels, classes, spatial_dims)
 
     MODELS[name] = make
@@ -103,8 +106,8 @@ def _called(maker: Callable[..., Any], in_channels: int, classes: int, spatial_d
         except TypeError:
             continue
         return maker(*positional, **named, **options)
-    raise UsageError(f"{maker.__qualname__} takes neither (in_channels, classes) nor nothing" + (f" beside {dict(options)}" if options
-                                                                                                 else ""),
+    beside = f" beside {dict(options)}" if options else ""
+    raise UsageError(f"{maker.__qualname__} takes neither (in_channels, classes) nor nothing{beside}",
                      fix="def my_network(in_channels, classes): …")
 
 

@@ -169,7 +169,7 @@ def mean_of_heads(heads: tuple[Tensor, ...], average: Average) -> Tensor:
         return stacked.mean(dim=0)
     channels = stacked.shape[2]
     exclusive = average if isinstance(average, int) else channels if average == "softmax" else 0
-    classes, others = stacked.split([exclusive, channels - exclusive], dim=2)
+    classes, others = stacked[:, :, :exclusive], stacked[:, :, exclusive:]
     parts = []
     if exclusive:
         parts.append(torch.logsumexp(classes.log_softmax(dim=2), dim=0) - log(len(heads)))

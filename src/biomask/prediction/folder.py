@@ -90,7 +90,8 @@ class Job:
 
     def is_there(self) -> bool:
         """Whether all files that were asked for exist."""
-        return all(p.is_file() for p in (*self.masks, *self.labels, *self.attention, self.outlines, self.probabilities) if p is not None)
+        files = (*self.masks, *self.labels, *self.attention, self.outlines, self.probabilities)
+        return all(p.is_file() for p in files if p is not None)
 
 
 def plan_jobs(images: Path, out: Path, selection: Selection, wanted: Wanted,

@@ -12,7 +12,7 @@ from biomask.models.unet_plus_plus import Mode, UNetPlusPlus
 def with_heads(network: nn.Module, depth: int | None, mode: Mode | None) -> nn.Module:
     """The network that predicts by the heads that are asked for; itself where none are.
 
-    depth: of the deepest head that counts; what only deeper ones need is removed (`UNetPlusPlus.prune`). None = the deepest there is.
+    depth: of the deepest head that counts; what only deeper ones need is removed (`UNetPlusPlus.prune`). None = the deepest.
     mode: "fast" = that head alone, "accurate" = the mean of it and those before it. None = fast where a depth is given.
 
     Raises UsageError for networks that have no such heads.

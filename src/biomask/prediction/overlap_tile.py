@@ -60,7 +60,8 @@ def _logits_of(network: nn.Module, pixels: npt.NDArray[np.float32], device: torc
     with torch.inference_mode(), exact_arithmetic(device):
         x = torch.from_numpy(pixels)[None].to(device, memory_format=CHANNELS_LAST[pixels.ndim - 1])
         logits = network(x)
-        return (logits[-1] if isinstance(logits, tuple) else logits)[0]
+        final: Tensor = logits[-1] if isinstance(logits, tuple) else logits
+        return final[0]
 
 
 def tiling_difference(network: nn.Module, image: npt.NDArray[Any], tile: Sequence[int], activate: Callable[[Tensor], Tensor], *,
@@ -78,7 +79,8 @@ def tiling_difference(network: nn.Module, image: npt.NDArray[Any], tile: Sequenc
         return None
     narrow = tiles[len(tiles) // 2]
     wide = plan_tiles(size, tile, [replace(g, halo=2 * max(g.halo, g.stride)) for g in geometry])[len(tiles) // 2]
-    one, other = (activate(_logits_of(network, _read(image, t, statistics), device)[(slice(None), *t.crop)]) for t in (narrow, wide))
+    one, other = (activate(_logits_of(network, _read(image, t, statistics), device)[(slice(None), *t.crop)])
+                  for t in (narrow, wide))
     return float((one - other).abs().max())
 
 

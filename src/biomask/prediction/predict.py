@@ -155,7 +155,8 @@ def _predict_one(folder: Folder, job: Job, done: Callable[[int, int], None]) -> 
             "selection": as_json(folder.selection), "channels": None if channels is None else list(channels),
             "size": list(image.size), "spacing": None if image.spacing is None else dict(image.spacing),
             **_asked(options), "factors": None if predicted.factors is None else list(predicted.factors),
-            "tiling_difference": predicted.tiling_difference, "tile": list(predicted.tile), "seconds": round(time.perf_counter() - began, 3),
+            "tiling_difference": predicted.tiling_difference, "tile": list(predicted.tile),
+            "seconds": round(time.perf_counter() - began, 3),
             "class_pixels": {str(e.value): pixels[k] for k, e in enumerate(model.legend)},
             "summary": summary_of(model, image, pixels, tables),
             "outside": outside, "warnings": list(outside.values())}
@@ -201,8 +202,8 @@ def _facts(work: Work, selection: Selection) -> dict[str, Any]:
     return {"command": "predict", "biomask_version": biomask.__version__, "torch_version": torch.__version__,
             "model": str(model.path), "model_sha256": file_hash(model.path), "device": str(work.device),
             "tile": options.tile or header.recipe.prediction.tile, "legend": header.legend, "kind": header.kind,
-            "objects": options.objects, "augment": options.augment or header.recipe.prediction.augment or "none",
-            **{k: v for k, v in _asked(options).items() if k != "augment"}, "selection": as_json(selection), "ignore": header.recipe.data.ignore,
+            "objects": options.objects, **_asked(options), "augment": options.augment or header.recipe.prediction.augment or "none",
+            "selection": as_json(selection), "ignore": header.recipe.data.ignore,
             # value: in the masks, None for maps that are no class
             "probability_channels": [{"value": values.get(name), "name": name} for name in model.task.names(model.legend)]}
 

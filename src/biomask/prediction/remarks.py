@@ -83,9 +83,9 @@ def _tiled(images: Mapping[str, Mapping[str, Any]]) -> list[str]:
     found = {name: entry["tiling_difference"] for name, entry in images.items() if entry.get("tiling_difference") is not None}
     if not found:
         return []
-    return [f"this network cannot be tiled exactly, and {len(found)} images were predicted in tiles: probabilities differ from those "
-            f"of a whole image by up to {max(found.values()):.2g}, measured on one tile of each (--tile whole, where memory allows): "
-            f"{_some(list(found))}"]
+    return [f"this network cannot be tiled exactly, and {len(found)} images were predicted in tiles: probabilities differ from "
+            f"those of a whole image by up to {max(found.values()):.2g}, measured on one tile of each (--tile whole, where memory "
+            f"allows): {_some(list(found))}"]
 
 
 def _never(images: Mapping[str, Mapping[str, Any]], model: Model) -> list[str]:

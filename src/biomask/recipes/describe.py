@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import cast
+from typing import Any, cast
 
 import torch
-from torch import nn
-from torch.utils.flop_counter import FlopCounterMode
+from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils.flop_counter import flop_registry
 
 from biomask import recipes
 from biomask.checkpoint import construct
@@ -42,7 +45,7 @@ def describe(name: str) -> Description:
     recipe = recipes.get(name)
     entry = CATALOGUE[recipe.name]
     usual = USUAL_SIZES[entry.spatial_dims] if recipe.name == "default" else {}
-    with torch.random.fork_rng([]), torch.device("meta"):
+    with torch.random.fork_rng([]), torch.device("meta"), _Undrawn():
         network = construct(recipe.network.name, {**usual, **recipe.network.options}, entry.in_channels, entry.classes,
                             entry.spatial_dims)
     return Description(recipe.name, parameter_count(network), flops(network, SIDES[entry.spatial_dims]), entry.in_channels,
@@ -62,6 +65,66 @@ def flops(network: nn.Module, side: int) -> float:
     """
     known = cast(Network, network.eval())
     size = [known.legal_size(side + 2 * margin, axis) for axis, margin in enumerate(known.margin)]
-    with torch.no_grad(), FlopCounterMode(display=False) as counter:
+    counter = _Counter()
+    with torch.no_grad(), counter:
         network(torch.empty((1, known.in_channels, *size), device="meta"))
-    return float(counter.get_total_flops())
+    return float(counter.flops)
+
+
+def _elementwise(*values: Any) -> Tensor:
+    """Of tensors and numbers, the first a tensor."""
+    shapes = [v.shape for v in values if isinstance(v, Tensor)]
+    return cast(Tensor, values[0]).new_empty(torch.broadcast_shapes(*shapes))
+
+
+def _joined(parts: Sequence[Tensor], axis: int = 0) -> Tensor:
+    """One after the other along an axis."""
+    shape = list(parts[0].shape)
+    shape[axis] = sum(p.shape[axis] for p in parts)
+    return parts[0].new_empty(shape)
+
+
+def _resized(x: Tensor, size: Sequence[int], *_: Any) -> Tensor:
+    """(B, C, *S) → (B, C, *size)."""
+    return x.new_empty((*x.shape[:2], *size))
+
+
+_aten = torch.ops.aten
+
+#: What operations give of tensors without memory, where torch would load its compiler to find out, which takes longer than all
+#: that is counted here.
+OUTPUTS: Mapping[Any, Callable[..., Any]] = {
+    **dict.fromkeys((_aten.add.Tensor, _aten.mul.Tensor, _aten.relu.default, _aten.tanh.default), _elementwise),
+    **dict.fromkeys((_aten.upsample_bilinear2d.default, _aten.upsample_trilinear3d.default), _resized),
+    _aten.cat.default: _joined,
+    _aten.stack.default: lambda parts, axis=0: _joined([p.unsqueeze(axis) for p in parts], axis),
+    _aten.mean.dim: lambda x, axes: x.select(axes[0], 0),
+    _aten.native_batch_norm.default: lambda x, *_: (torch.empty_like(x), x.new_empty(0), x.new_empty(0)),
+}
+
+
+class _Counter(TorchDispatchMode):  # type: ignore[no-untyped-call]
+    """Adds up the operations of whatever runs, by torch's own formulas."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.flops = 0
+
+    @classmethod
+    def _should_skip_dynamo(cls) -> bool:
+        return False  # else torch loads its compiler, to keep it away from here
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        kwargs = kwargs or {}
+        out = OUTPUTS.get(func, func)(*args, **kwargs)
+        formula = flop_registry.get(func._overloadpacket)
+        self.flops += formula(*args, **kwargs, out_val=out) if formula is not None else 0
+        return out
+
+
+class _Undrawn(TorchFunctionMode):
+    """Draws no weights: there is no memory to hold them, and torch would load its compiler to find that out."""
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        kwargs = kwargs or {}
+        return cast(Tensor, kwargs["tensor"]) if func is nn.init.normal_ else func(*args, **kwargs)

@@ -28,8 +28,10 @@ RARE, HARDLY = 0.01, 0.5
 MEDICAL = ("Not a medical device: for research, not for diagnosis, treatment or any decision about a patient. Nothing here was "
            "validated for that.")
 
-LICENCE = ("The licences of the training images and of this model are not known to biomask. Who shares the model has to state both "
-           "here.")
+NO_ORIGIN = ("The licence of the training images is not known to biomask. Who shares the model has to state it here; a file LICENSE "
+             "or README in the data folder would have been named.")
+
+NO_LICENCE = "The licence of this model is not known to biomask. Who shares the model has to state it here."
 
 
 @dataclass(frozen=True)
@@ -58,7 +60,7 @@ def model_card(header: ModelHeader, run: Run) -> Card:
         ("What it is meant for", (_meant(header),)),
         ("What it was not tried on", tuple(_untried(header, run))),
         ("Limits", tuple(_limits(header, run))),
-        ("Licence", (LICENCE,)),
+        ("Licence", (run.origin or NO_ORIGIN, NO_LICENCE)),
         ("Use", (MEDICAL,))))
 
 

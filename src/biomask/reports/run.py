@@ -20,6 +20,7 @@ from biomask.data.survey import file_hash
 from biomask.device import describe_device
 from biomask.machine import memory
 from biomask.models.blocks import parameter_count
+from biomask.reports.origin import origin_said
 from biomask.training.folds import fold_splits
 from biomask.training.optimizer import use_bfloat16
 from biomask.training.setup import held_out as split_of
@@ -64,6 +65,8 @@ class Run:
     """Of software, by name."""
     data: str = ""
     """The folder."""
+    origin: str = ""
+    """Where its licence and origin are stated, in a sentence."""
     written: str = ""
     """When, ISO 8601."""
     command: str = ""
@@ -88,13 +91,14 @@ def read_run(folder: Path, model: Model, dataset: Dataset, held_out: Dataset | N
     """From a model folder's run.json, its data and this machine, on which it was trained just now."""
     record: dict[str, Any] = json.loads((folder / "run.json").read_text(encoding="utf-8"))
     groups = len(set(dataset.facts.groups)) if dataset.facts.groups_reason else None
+    data = str(record.get("data") or "")
     return Run(len(dataset), dataset.facts.sizes, tuple(p.name for p in held_out.pairs) if held_out is not None else (),
                _held_out_by(model, dataset, held_out), groups, dataset.facts.groups_reason,
                parameter_count(model.network) // model.header.members, record["step"], record["seconds"],
                describe_device(device), machine_text(),
                use_bfloat16(model.header.recipe.training.precision, device, model.header.recipe.training.patch or ()),
                "finished" if record["finished"] else f"stopped by {record['stopped_by']}",
-               {**versions(), "torch": str(record["torch_version"])}, str(record.get("data") or ""),
+               {**versions(), "torch": str(record["torch_version"])}, data, origin_said(Path(data)) if data else "",
                str(record.get("written") or ""), command_line(), file_hash(model.path), tuple(choices))
 
 

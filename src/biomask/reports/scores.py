@@ -10,6 +10,7 @@ from biomask.data.task import CUT
 from biomask.instances import Thresholds
 from biomask.labels import Legend
 from biomask.prediction.maps import symmetries
+from biomask.prediction.refine import CALIBRATION
 from biomask.reports.blocks import Block, Cell, Paragraph, Points, Section, Table, show
 
 if TYPE_CHECKING:
@@ -48,6 +49,8 @@ THRESHOLDS: Mapping[str, str] = {
     "min_size": "objects of fewer pixels are none",
     "sigma": "the middles are smoothed over so many pixels first",
     "hole": "holes of up to this share of their object are filled",
+    **{name: f"coefficient {n} of the cubic by which probabilities are calibrated (Bernstein basis)"
+       for n, name in enumerate(CALIBRATION)},
 }
 
 
@@ -126,6 +129,23 @@ def trials_section(header: ModelHeader) -> tuple[Section, ...]:
     return (Section("How it predicts", tuple(blocks), "predicts"),) if blocks else ()
 
 
+def heads_section(header: ModelHeader) -> tuple[Section, ...]:
+    """What each depth of a UNet++ is worth and costs; none for other networks."""
+    if not header.heads:
+        return ()
+    rows = tuple((f"L{h.depth}" if h.mode == "fast" else "mean of all heads", h.score, h.parameters, h.seconds,
+                  f"--depth {h.depth}" if h.mode == "fast" else "(as it is)", "recommended" if h.recommended else "")
+                 for h in header.heads)
+    table = Table(("depth", meaning_of(header).name, "parameters", "seconds a megapixel", "biomask predict", ""), rows, (
+        "L1 … are the networks that are left when what only deeper heads need is removed; they give what these heads give, bit for "
+        "bit (Zhou et al. 2018).",
+        "Scored on the held-out images with the weights that were kept; timed on the machine that it was trained on.",
+        "Recommended is the fastest that none is clearly better than (one-sided paired t-test over images, 95 %).",
+        *(("Scores are the mean over folds; parameters and seconds are those of all networks together.",)
+          if header.members > 1 else ())))
+    return (Section("What each depth is worth", (table,), "depths"),)
+
+
 def copies_of_header(header: ModelHeader) -> int:
     """How many mirrored or turned copies of an image can be predicted."""
     augmentation = header.recipe.augmentation
@@ -160,6 +180,8 @@ TUNED: Mapping[str, str] = {"cut": "the cut between the two classes", "threshold
 
 def _tuned(tried: Mapping[str, float | None]) -> Sequence[tuple[Cell, ...]]:
     rows: list[tuple[Cell, ...]] = []
+    if "unrefined" in tried:
+        rows.append(("probabilities as the network gives them, without calibration and median filter", tried["unrefined"], "no"))
     for name, what in TUNED.items():
         if f"{name} tuned" in tried:
             rows += [(f"{what} as by default", tried.get(f"{name} before"), "no"), (f"{what} tuned", tried[f"{name} tuned"], "yes")]

@@ -16,7 +16,15 @@ from biomask.reports.html import render
 from biomask.reports.methods import methods_section, training_methods
 from biomask.reports.parts import chart, count, duration, learning_section
 from biomask.reports.run import PACKAGES, Run, digest
-from biomask.reports.scores import SELECTED, fold_section, legend_fact, meaning_of, scores_blocks, trials_section
+from biomask.reports.scores import (
+    SELECTED,
+    fold_section,
+    heads_section,
+    legend_fact,
+    meaning_of,
+    scores_blocks,
+    trials_section,
+)
 
 if TYPE_CHECKING:
     from biomask.checkpoint import ModelHeader
@@ -47,6 +55,7 @@ def training_report(header: ModelHeader, history: Sequence[LogRow], run: Run, *,
         learning_section(history, meaning_of(header), folds),
         held_out_section(header, held or HeldOut()),
         *trials_section(header),
+        *heads_section(header),
         *((Section("What was chosen, and why", (Points(run.choices),), "choices"),) if run.choices else ()),
         data_section(header, run, contents),
         methods_section(training_methods(header, run)),

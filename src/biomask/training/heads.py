@@ -1,4 +1,4 @@
-"""What each depth of a UNet++ is worth and costs, measured with the best weights when training ends (the paper's table of L1 to L4)."""
+"""What each depth of a UNet++ is worth and costs, measured when training ends with the weights that are kept (L1 to L4)."""
 
 from __future__ import annotations
 

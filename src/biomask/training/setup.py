@@ -221,8 +221,8 @@ def _require_statistics(network: nn.Module, patch: Sequence[int], batch: int) ->
         if batch == 1:
             step_cost(network, patch, 1)
     except ValueError as error:
-        raise UsageError(f"one patch of {' × '.join(map(str, patch))} a step leaves one value a channel at the bottom of the network, "
-                         "of which batch normalisation has no variance",
+        raise UsageError(f"one patch of {' × '.join(map(str, patch))} a step leaves one value a channel at the bottom of the "
+                         "network, of which batch normalisation has no variance",
                          fix="--set training.batch=2, or larger patches: --set training.patch=[64,64]") from error
 
 
