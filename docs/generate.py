@@ -88,13 +88,14 @@ def _plain(text: str) -> str:
 
 def python() -> str:
     """`biomask.api`, and the names of what stands on its own."""
-    from biomask import api, losses, metrics, models
+    from biomask import api, losses, metrics, models, targets
 
     doc, examples = _split(api)
     parts = [MARK, "# Python\n", f"## biomask.api\n\n{doc}\n", f"```pycon\n{examples}\n```\n"]
     for name in sorted(api.__all__, key=lambda n: (inspect.isclass(getattr(api, n)), n)):
         parts += [f"### {name}\n", *_entry(name, getattr(api, name))]
     for module, what in ((models, "Networks, plain `torch.nn.Module`s."), (losses, "Losses: logits in, scalar out."),
+                         (targets, "What networks learn of objects, and how much each pixel weighs, from their labels."),
                          (metrics, "Scores, on numpy arrays.")):
         parts += [f"## {module.__name__}\n", f"{what}\n", _list(module)]
     return "\n".join(parts)

@@ -59,7 +59,9 @@ class TestYaml:
         ("training: {lr: -1}", "training.lr"), ("training: {lrr: 1}", "training.lrr"), ("trainig: {}", "trainig"),
         ("training: [1, 2]", "training"), ("training: {steps: 1, minutes: 1}", "not both"),
         ("network: {name: 3}", "network.name"),
-        ("loss: {cross_entropy: 0, dice: 0}", "nothing would be learnt"), ("normalization: {low: 50, high: 40}", "below"),
+        ("loss: {cross_entropy: 0, dice: 0}", "nothing would be learnt"), ("loss: {heads: [0, 0]}", "nothing would be learnt"),
+        ("loss: {published: unet++}\ninstances: {target: borders}", "no weights of pixels"),
+        ("normalization: {low: 50, high: 40}", "below"),
         ("data: {kind: magic}", "data.kind"), ("{unclosed", "YAML"), ("- a list", "recipe"), ("", "recipe"), ("3", "recipe"),
         ("{1: 2}", "1"), ("!!python/object/apply:os.system ['true']", "YAML"), ("a: &a [*a]", "a"),
     ])
@@ -123,6 +125,8 @@ class TestSettings:
         ("augmentation.rotate90=false", "augmentation", "rotate90", False),
         ("augmentation.flip=[]", "augmentation", "flip", ()), ("data.channels=[0, 2]", "data", "channels", ("0", "2")),
         ("prediction.tile=256", "prediction", "tile", 256), ("prediction.tile=whole", "prediction", "tile", "whole"),
+        ("prediction.rotations=[0, mirror 90]", "prediction", "rotations", ("0", "mirror 90")),
+        ("loss.heads=[1, 0, 2]", "loss", "heads", (1.0, 0.0, 2.0)),
         ("data.channels=['0']", "data", "channels", ("0",)), ("loss.class_weights=[1,5]", "loss", "class_weights", (1.0, 5.0)),
     ])
     def test_good(self, setting, section, key, value):
@@ -142,7 +146,11 @@ class TestSettings:
         ("training.patch=[0, 0]", "training.patch"),
         ("training.patch=[-4, -4]", "training.patch"), ("prediction.tile=0", "prediction.tile"),
         ("prediction.tile=-5", "prediction.tile"), ("loss.class_weights=[-1, 1]", "loss.class_weights"),
-        ("data.spacing={y: 0, x: 0}", "data.spacing"),
+        ("data.spacing={y: 0, x: 0}", "data.spacing"), ("loss.published=unet", "loss.published"),
+        ("loss.tversky=-1", "loss.tversky"),
+        ("training.drop_every=0", "training.drop_every"), ("training.drop_factor=1", "training.drop_factor"),
+        ("training.optimizer=rmsprop", "training.optimizer"), ("instances.weights=none", "instances.weights"),
+        ("prediction.rotations=[]", "prediction.rotations"), ("prediction.rotations=[45]", "prediction.rotations"),
     ])
     def test_bad(self, setting, says):
         with pytest.raises(UsageError) as caught:
@@ -150,9 +158,11 @@ class TestSettings:
         assert caught.value.exit_code == 2
         assert says in str(caught.value)
 
-    def test_both_losses_off(self):
+    def test_all_losses_off(self):
         with pytest.raises(UsageError, match="nothing would be learnt"):
             DEFAULT.with_settings(["loss.dice=0", "loss.cross_entropy=0"])
+        for other in ("loss.tversky=1", "loss.focal=1", "loss.published=unet++"):
+            assert DEFAULT.with_settings(["loss.dice=0", "loss.cross_entropy=0", other])
 
     def test_the_last_one_wins(self):
         assert DEFAULT.with_settings(["training.lr=1", "training.lr=2"]).training.lr == 2

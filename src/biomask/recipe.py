@@ -48,6 +48,9 @@ def _label_value(value: int | str) -> int | str:
 LabelValue = Annotated[int | str, AfterValidator(_label_value)]
 #: A channel by name or by number.
 Channel = Annotated[str, BeforeValidator(lambda v: str(v) if isinstance(v, int) else v)]
+#: A copy of an image: turned from y to x by so many degrees, "mirror" = mirrored along x before.
+Rotation = Annotated[Literal["0", "90", "180", "270", "mirror 0", "mirror 90", "mirror 180", "mirror 270"],
+                     BeforeValidator(lambda v: str(v) if isinstance(v, int) else v)]
 
 
 class _Settings(BaseModel):
@@ -139,14 +142,26 @@ class LossSettings(_Settings):
 
     cross_entropy: float = Field(1.0, ge=0, description="weight of the cross-entropy: softmax of classes, sigmoid of structures")
     dice: float = Field(1.0, ge=0, description="weight of the soft Dice loss")
-    class_weights: tuple[Weight, ...] | None = Field(None, description="weight of each class in the cross-entropy")
+    tversky: float = Field(0.0, ge=0, description="weight of the Tversky loss of what is not background")
+    tversky_alpha: float = Field(0.3, ge=0, description="of tversky: what a pixel costs that is wrongly predicted")
+    tversky_beta: float = Field(0.7, ge=0, description="of tversky: what a pixel costs that is missed")
+    focal: float = Field(0.0, ge=0, description="weight of the focal loss")
+    focal_gamma: float = Field(2.0, ge=0, description="of focal: how much less pixels count that are right and sure")
+    published: Literal["optic-disc", "unet++", "unet++-printed", "attention"] | None = Field(
+        None, description="a whole loss in place of the four above: BCE + Dice of the optic-disc article, BCE - Dice of UNet++'s "
+                          "code or as its paper prints it, Dice of the Attention U-Net's code; null = their sum")
+    class_weights: tuple[Weight, ...] | None = Field(None, description="weight of each class in cross-entropy and focal loss")
     distance: float = Field(1.0, ge=0, description="of instances: weight of the distance channel's cross-entropy")
     border: float = Field(0.5, ge=0, description="of instances: weight of the border channel's cross-entropy")
+    heads: tuple[Weight, ...] | None = Field(
+        None, description="of a network with several heads (UNet++): weight of each, the final one last; null = alike")
 
     @model_validator(mode="after")
     def _something(self) -> LossSettings:
-        if self.cross_entropy == 0 and self.dice == 0:
-            raise ValueError("loss.cross_entropy and loss.dice are both 0: nothing would be learnt")
+        if self.published is None and not (self.cross_entropy or self.dice or self.tversky or self.focal):
+            raise ValueError("loss.cross_entropy, loss.dice, loss.tversky and loss.focal are all 0: nothing would be learnt")
+        if self.heads is not None and not any(self.heads):
+            raise ValueError("loss.heads are all 0: nothing would be learnt")
         return self
 
 
@@ -159,6 +174,11 @@ class InstanceSettings(_Settings):
     border_width: int = Field(1, ge=1, description="pixels on each side of a touching border that belong to it")
     w0: float = Field(10.0, ge=0, description="of target borders: weight of a border between touching objects (the paper: 10)")
     sigma: float = Field(5.0, gt=0, description="of target borders: how far the weight reaches, px (the paper: 5)")
+    balance: bool = Field(False, description="of target borders: pixels weigh by the inverse share of their class too, over the "
+                                             "training images, unless loss.class_weights are given (the paper's w_c)")
+    weights: Literal["paper", "plug-in"] = Field(
+        "paper", description="of target borders: the paper's formula, or the later one of its authors' plug-in, which has its own "
+                             "constants and no w0, sigma and class weights")
 
 
 class TrainingSettings(_Settings):
@@ -173,11 +193,14 @@ class TrainingSettings(_Settings):
     patch: tuple[Pixels, ...] | None = Field(None, description="output pixels of a patch, (y, x) or (z, y, x); null = chosen")
     oversample: float | None = Field(0.0, ge=0, le=1, description="share of the patches laid on an object or a rare class, "
                                                                   "where random places would miss them; null = chosen")
-    optimizer: Literal["adamw", "sgd"] = Field("adamw", description="adamw, or sgd with momentum")
+    optimizer: Literal["adamw", "adam", "sgd"] = Field("adamw", description="adamw, adam, or sgd with momentum")
     lr: float = Field(1e-3, gt=0, description="highest learning rate")
     momentum: float = Field(0.99, ge=0, lt=1, description="of sgd")
-    weight_decay: float = Field(1e-4, ge=0, description="decoupled (adamw) or L2 (sgd)")
-    schedule: Literal["cosine", "constant"] = Field("cosine", description="cosine reaches 0 when the budget ends")
+    weight_decay: float = Field(1e-4, ge=0, description="decoupled (adamw) or L2 (adam, sgd)")
+    schedule: Literal["cosine", "constant", "step"] = Field(
+        "cosine", description="cosine reaches 0 when the budget ends, step falls by drop_factor at every drop_every")
+    drop_every: float = Field(0.2, gt=0, le=1, description="of schedule step: share of the budget between two falls of the rate")
+    drop_factor: float = Field(0.1, gt=0, lt=1, description="of schedule step: what the rate is multiplied by at each fall")
     warmup: float = Field(0.03, ge=0, lt=1, description="share of the budget over which the rate rises")
     clip: float | None = Field(1.0, gt=0, description="largest norm of the gradient; null = any")
     average: float | None = Field(None, gt=0, le=1, description="share of the steps so far that a running average of the weights "
@@ -197,9 +220,13 @@ class PredictionSettings(_Settings):
     """How the trained network is applied unless the command says otherwise."""
 
     tile: Pixels | Literal["whole", "auto"] = Field("auto", description="pixels kept a tile, whole, or auto = by memory")
-    augment: Literal["none", "mirrors", "symmetries"] | None = Field(
-        "none", description="mean over mirrored copies, or all symmetries of the square; null = whether they help is tried when "
-                            "training ends")
+    augment: Literal["none", "mirrors", "symmetries", "rotations"] | None = Field(
+        "none", description="mean over mirrored copies, all symmetries of the square, or those in rotations; null = whether "
+                            "symmetries help is tried when training ends")
+    rotations: tuple[Rotation, ...] = Field(
+        ("0", "90", "180", "270", "mirror 0", "mirror 90", "mirror 180"), min_length=1,
+        description="of augment rotations: the copies, each turned in y-x by so many degrees, mirror = mirrored along x before "
+                    "(the U-Net paper: seven, and not which); those that the data forbid are left out")
     calibrate: bool = Field(False, description="of two classes: bring probabilities to how often they are right on the images held "
                                                "out, by a monotone cubic (Ciresan et al. 2012)")
     median: int = Field(0, ge=0, le=20, description="of classes: radius in px of a median filter over the probabilities; 0 = none")
@@ -220,6 +247,13 @@ class Recipe(_Settings):
     instances: InstanceSettings = InstanceSettings()
     training: TrainingSettings = TrainingSettings()
     prediction: PredictionSettings = PredictionSettings()
+
+    @model_validator(mode="after")
+    def _weights_count(self) -> Recipe:
+        if self.loss.published is not None and self.instances.target == "borders":
+            raise ValueError(f"loss.published={self.loss.published} has no weights of pixels, and instances.target=borders needs "
+                             "them: take loss.published=null")
+        return self
 
     def to_yaml(self) -> str:
         """The recipe as YAML, in the order of the fields."""

@@ -270,21 +270,25 @@ class TestInput:
         assert not (tmp_path / "model" / MODEL_FILE).exists()
 
     @pytest.mark.parametrize("line", [
-        ("train", "{data}", "-o", "{out}", "--json", "{out}/run.json"), ("train", "{data}", "-o", "{out}", "--json", "{data}/x.json"),
+        ("train", "{data}", "-o", "{out}", "--json", "{out}/run.json"),
+        ("train", "{data}", "-o", "{out}", "--json", "{data}/x.json"),
         ("train", "{data}", "-o", "{out}", "--from", "{model}", "--json", "{model}/run.json"),
         ("convert", "{data}", "--to", "geojson", "-o", "{out}", "--json", "{out}/x.json"),
         ("convert", "{data}", "--to", "coco", "-o", "{out}.json", "--json", "{out}.json"),
         ("convert", "{data}", "--to", "labels", "-o", "{out}", "--json", "{data}/masks/x.json"),
         ("demo", "-o", "{out}", "--json", "{out}/sub/../run.json"),
         ("check", "{data}", "--json", "{data}/x.json"), ("check", "{data}", "--report", "{out}", "--json", "{out}"),
+        ("predict", "{model}", "{data}/images", "-o", "{out}", "--json", "{out}/run.json"),
+        ("predict", "{model}", "{data}/images", "-o", "{out}", "--json", "{model}/run.json"),
+        ("compare", "{data}", "-o", "{out}", "--json", "{out}/comparison.json"),
         ("evaluate", "{data}/masks", "{data}", "--json", "{data}/masks/x.json"),
         ("evaluate", "{data}/masks", "{data}", "--report", "{data}/masks/report.html"),
         ("evaluate", "{data}/masks", "{data}", "--against", "{model}", "--json", "{model}/run.json"),
         ("evaluate", "{data}/masks", "{data}", "--report", "{out}", "--json", "{out}"),
     ], ids=" ".join)
     def test_json_never_replaces_what_a_command_reads_or_writes(self, run, make_dataset, tiny_model, tmp_path, line):
-        names = {"data": make_dataset(tmp_path / "data", n=2), "out": tmp_path / "out", "model": shutil.copytree(tiny_model,
-                                                                                                       tmp_path / "model")}
+        names = {"data": make_dataset(tmp_path / "data", n=2), "out": tmp_path / "out",
+                 "model": shutil.copytree(tiny_model, tmp_path / "model")}
         before = {p: p.read_bytes() for p in tmp_path.rglob("*") if p.is_file()}
         code, out, err = run(*(part.format(**names) for part in line))
         assert code == 2, err

@@ -8,9 +8,10 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from scipy import ndimage
 
+from biomask.data.distances import separate
 from biomask.data.targets import make_targets
 from biomask.data.task import Task
-from biomask.data.weight_map import weight_map
+from biomask.data.weight_map import plug_in_weight_map, weight_map
 from biomask.errors import LabelsError
 from biomask.labels import Legend
 from biomask.recipe import InstanceSettings
@@ -142,3 +143,32 @@ class TestThePapers:
         assert found.weight[0, y, x] == pytest.approx(1 + 6 * np.exp(-9 / 18), rel=1e-5)
         assert torch.equal(found.weight, weight_map(torch.from_numpy(ids), w0=6.0, sigma=3.0))
         assert found.weight[0, 0, 29] < found.weight[0, y, x]
+
+    def test_the_line_between_objects_that_touch_weighs_most(self):
+        ids = np.zeros((1, 12, 20), np.int32)
+        ids[0, 2:10, 2:10], ids[0, 2:10, 10:18] = 1, 2
+        found = make_targets(labelled(ids), None, self.TASK, SETTINGS)
+        assert not found.classes[0, 4:8, 9:11].any()
+        assert found.classes[0, 4:8, [8, 11]].all()
+        assert found.weight[0, 4:8, 9:11].numpy() == pytest.approx(1 + 10 * np.exp(-9 / 50))  # 1 px from one, 2 from the other
+        assert float(found.weight.max()) == pytest.approx(1 + 10 * np.exp(-4 / 50))  # at its upper end it is 1 px wide
+
+    def test_class_weights_are_added_to_the_border_term(self):
+        ids = np.zeros((1, 12, 20), np.int32)
+        ids[0, 2:10, 2:10], ids[0, 2:10, 10:18] = 1, 2
+        plain, balanced = (make_targets(labelled(ids), None, self.TASK, SETTINGS, None, weights)
+                           for weights in (None, (0.5, 2.0, 7.0)))
+        more = torch.tensor([0.5, 2.0, 7.0])[balanced.classes]
+        assert torch.allclose(balanced.weight, plain.weight - 1 + more)
+
+    def test_the_plug_ins_weights(self):
+        ids = torch.from_numpy(np.kron(np.arange(12).reshape(1, 3, 4), np.ones((1, 6, 6), int)).astype(np.int32))
+        labels = labelled(ids.numpy())
+        ignore = torch.zeros(ids.shape, dtype=torch.bool)
+        ignore[0, :4] = True
+        found = make_targets(labels, ignore, self.TASK, InstanceSettings(weights="plug-in"))
+        background = separate(ids) == 0
+        assert torch.equal(found.classes == 0, background)
+        assert torch.equal(found.weight, plug_in_weight_map(ids, classes=labels[:, 1], background=background, ignore=ignore))
+        assert (found.weight[ignore] == 0).all()
+        assert (found.weight[background & ~ignore] != 1).all(), "also between objects of different classes"

@@ -1,4 +1,4 @@
-"""The U-Net's weight map against one distance transform for each object."""
+"""Weight maps, and the two nearest objects that they are made from, against one distance transform for each object."""
 
 from __future__ import annotations
 
@@ -10,8 +10,12 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from scipy import ndimage
 
-from biomask.data.weight_map import TOLERANCE, two_nearest, weight_map
+from biomask.data.distances import separate
+from biomask.data.nearest import two_nearest, two_nearest_cropped
+from biomask.data.weight_map import TOLERANCE, PlugIn, plug_in_weight_map, weight_map
 from biomask.errors import SizeError
+
+BOTH = (two_nearest, two_nearest_cropped)
 
 
 def all_distances(patch: np.ndarray, spacing: tuple[float, ...] | None) -> np.ndarray:
@@ -25,9 +29,10 @@ def check(labels: np.ndarray, spacing: tuple[float, ...] | None, radius: float |
     expected = np.stack([all_distances(p, spacing) for p in labels], axis=1)
     if radius is not None:
         expected[expected > radius * (1 + 1e-6)] = np.inf
-    for found, truth in zip(two_nearest(torch.from_numpy(labels), spacing=spacing, radius=radius), expected):
-        assert found.dtype == torch.float32
-        np.testing.assert_allclose(found.numpy(), truth, rtol=2e-6, atol=2e-6 if spacing else 0)
+    for algorithm in BOTH:
+        for found, truth in zip(algorithm(torch.from_numpy(labels), spacing=spacing, radius=radius), expected):
+            assert found.dtype == torch.float32
+            np.testing.assert_allclose(found.numpy(), truth, rtol=2e-6, atol=2e-6 if spacing else 0)
 
 
 def scattered(seed: int, size: tuple[int, ...], count: int) -> np.ndarray:
@@ -64,11 +69,34 @@ def test_two_nearest_of_many_objects(size: tuple[int, ...], count: int, radius: 
     check(labels, (2.5, 0.5, 0.8)[:len(size)] if units else None, radius)
 
 
+def touching(seed: int, size: tuple[int, ...], count: int) -> np.ndarray:
+    """Every pixel belongs to the nearest of `count` points: objects without any background between them."""
+    points = np.random.default_rng(seed).permutation(np.stack(np.meshgrid(*map(np.arange, size), indexing="ij"), -1)
+                                                     .reshape(-1, len(size)))[:count]
+    away = np.full(size, True)
+    away[tuple(points.T)] = False
+    nearest = ndimage.distance_transform_edt(away, return_distances=False, return_indices=True)
+    ids = np.zeros(size, np.int32)
+    ids[tuple(points.T)] = 1 + np.arange(count)
+    return ids[tuple(nearest)]
+
+
+@settings(max_examples=4, deadline=None)
+@given(st.integers(0, 10**6), st.sampled_from([((60, 70), None), ((10, 20, 24), None), ((10, 20, 24), (2.5, 0.5, 0.8))]))
+def test_two_nearest_of_400_touching_objects(seed: int, form: tuple[tuple[int, ...], tuple[float, ...] | None]) -> None:
+    size, spacing = form
+    labels = touching(seed, size, 400)
+    labels[np.random.default_rng(seed).random(size) < 0.2] = 0
+    assert len(np.unique(labels)) > 300
+    check(labels[None], spacing, 6.0)
+    check(labels[None], spacing, None)
+
+
 @settings(max_examples=60, deadline=None)
-@given(small, st.permutations([1, 2, 3]))
-def test_names_of_objects_do_not_matter(labels: np.ndarray, order: list[int]) -> None:
+@given(small, st.permutations([1, 2, 3]), st.sampled_from(BOTH))
+def test_names_of_objects_do_not_matter(labels: np.ndarray, order: list[int], algorithm) -> None:
     renamed = np.array([0, *order], np.int32)[labels]
-    for a, b in zip(two_nearest(torch.from_numpy(labels)), two_nearest(torch.from_numpy(renamed))):
+    for a, b in zip(algorithm(torch.from_numpy(labels)), algorithm(torch.from_numpy(renamed))):
         assert torch.equal(a, b)
 
 
@@ -97,9 +125,13 @@ def test_weight_map_is_the_papers_within_the_tolerance(size: tuple[int, ...], co
 def test_two_half_planes(gap: int) -> None:
     labels = torch.zeros(1, 6, 20 + gap, dtype=torch.int32)
     labels[..., :10], labels[..., -10:] = 1, 2
-    expected = 1 + 10 * np.exp(-(gap + 1) ** 2 / 50)
-    np.testing.assert_allclose(weight_map(labels)[..., 10:-10].numpy(), expected, rtol=1e-6)
-    assert (weight_map(labels)[labels > 0] == 1).all()
+    for nearest in BOTH:
+        first, second = nearest(labels)
+        assert (first + second == gap + 1)[..., 10:-10].all(), "from pixel centre to pixel centre"
+        expected = 1 + 10 * np.exp(-(gap + 1) ** 2 / 50)
+        found = weight_map(labels, nearest=nearest)
+        np.testing.assert_allclose(found[..., 10:-10].numpy(), expected, rtol=1e-6)
+        assert (found[labels > 0] == 1).all()
 
 
 def test_class_weights() -> None:
@@ -114,6 +146,52 @@ def test_class_weights() -> None:
     given_ones = weight_map(labels, class_weights=torch.tensor([0.5, 2.0, 4.0]), classes=classes)
     torch.testing.assert_close(given_ones, torch.tensor([0.5, 2.0, 4.0])[classes])
     assert (weight_map(labels, w0=0.0) == 1).all()
+
+
+def plug_in_by_hand(labels: np.ndarray, classes: np.ndarray, f: PlugIn, spacing: tuple[float, ...] | None) -> np.ndarray:
+    """The plug-in's loops: one transform for each object, one sum for each class."""
+    out = []
+    for patch, kinds in zip(labels, classes):
+        extra = np.zeros(patch.shape)
+        for kind in np.unique(kinds[patch > 0]):
+            nearest, second = all_distances(np.where(kinds == kind, patch, 0), spacing)
+            extra += f.w0 * np.exp(-(nearest + second) ** 2 / (2 * f.sigma**2))
+            extra += (1 - f.background) * np.exp(-nearest**2 / (2 * f.reach**2))
+        kept = separate(torch.from_numpy(patch)[None], torch.from_numpy(kinds)[None])[0].numpy()
+        out.append(np.where(kept > 0, 1.0, f.background + extra))
+    return np.stack(out)
+
+
+@pytest.mark.parametrize("size", [(60, 50), (8, 30, 25)])
+@pytest.mark.parametrize("count", [0, 1, 2, 30])
+@pytest.mark.parametrize("nearest", BOTH)
+def test_the_plug_ins_formula(size: tuple[int, ...], count: int, nearest) -> None:
+    labels = np.stack([scattered(seed, size, count) for seed in range(2)])
+    classes = np.where(labels > 0, labels % 2 + 1, 0)
+    ignore = torch.rand(labels.shape, generator=torch.Generator().manual_seed(0)) < 0.1
+    for formula in (PlugIn(), PlugIn(background=0.3, reach=4.0, w0=20.0, sigma=2.0)):
+        for spacing in (None, (2.0, 0.6, 1.0)[:len(size)]):
+            tensor = torch.from_numpy(labels)
+            one = plug_in_weight_map(tensor, formula, spacing=spacing, nearest=nearest)
+            alike = (labels > 0).astype(np.int64)
+            np.testing.assert_allclose(one.numpy(), plug_in_by_hand(labels, alike, formula, spacing), atol=3 * TOLERANCE)
+            two = plug_in_weight_map(tensor, formula, classes=torch.from_numpy(classes), ignore=ignore, spacing=spacing,
+                                     nearest=nearest)
+            expected = np.where(ignore, 0, plug_in_by_hand(labels, classes, formula, spacing))
+            np.testing.assert_allclose(two.numpy(), expected, atol=6 * TOLERANCE)
+
+
+def test_the_plug_ins_formula_at_places_that_can_be_said_beforehand() -> None:
+    far = torch.zeros(1, 1, 200, dtype=torch.int32)
+    far[..., :10] = 4
+    found = plug_in_weight_map(far)[0, 0]
+    assert (found[:10] == 1).all()
+    assert float(found[-1]) == pytest.approx(0.1)
+    assert float(found[19]) == pytest.approx(0.1 + 0.9 * np.exp(-(10**2) / 200))  # 10 px from the one object there is
+    touch = torch.tensor([[[1, 1, 2, 2]]])
+    cut = plug_in_weight_map(touch)[0, 0]  # the first pixel of 2 becomes background: in 2, and 1 px from 1
+    assert cut.tolist() == pytest.approx([1, 1, 0.1 + 0.9 + 50 * np.exp(-1 / 72), 1])
+    assert (plug_in_weight_map(touch, classes=torch.tensor([[[1, 1, 2, 2]]])) == 1).all(), "other classes are not separated"
 
 
 def test_spacing_has_to_fit() -> None:

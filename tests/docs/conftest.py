@@ -52,6 +52,14 @@ def cut_trainings(patch: pytest.MonkeyPatch) -> None:
                                           settings=(*options.settings, *narrow, *SMALL)))
 
     patch.setattr(module, "resolve_recipe", cut)
+    comparing = importlib.import_module("biomask.comparison.run")
+
+    def cut_one(recipe: Recipe, options: api.CompareOptions) -> Recipe:
+        narrow = NARROW if recipe.network.name == "unet" else ()
+        training = recipe.training.model_copy(update={"steps": STEPS, "minutes": None, "until_flat": False})
+        return recipe.model_copy(update={"training": training}).with_settings([*narrow, *SMALL])
+
+    patch.setattr(comparing, "_budgeted", cut_one)
 
 
 @pytest.fixture

@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 from biomask.data.task import Task
 from biomask.models import UNet
 from biomask.prediction import predict_array
-from biomask.prediction.maps import Symmetry, decide, predict_maps, symmetries
+from biomask.prediction.maps import ROTATIONS, Symmetry, decide, predict_maps, symmetries
+from biomask.recipe import PredictionSettings
 
 CLASSES, OBJECTS, STRUCTURES = Task("classes", 3), Task("instances", 2), Task("multilabel", 4)
 
@@ -48,13 +49,38 @@ class TestSymmetries:
         of_numpy = {np.rot90(a, k, (1, 2)).tobytes() for a in (array, array[:, ::-1]) for k in range(4)}
         assert {c.apply(array).tobytes() for c in symmetries("symmetries", 2)} == of_numpy
 
+    def test_rotations_are_what_their_names_say(self):
+        array = np.arange(12).reshape(1, 3, 4)
+        for name, copy in ROTATIONS.items():
+            given = np.flip(array, -1) if name.startswith("mirror") else array
+            turns = int(name.removeprefix("mirror ")) // 90
+            expected = torch.rot90(torch.from_numpy(given.copy()), turns, (-2, -1)).numpy()  # the turn y → x of `flip_rotate`
+            assert np.array_equal(copy.apply(array), expected), name
+        assert set(ROTATIONS.values()) == set(symmetries("symmetries", 2))
+
+    def test_the_seven_of_the_paper_are_those_that_the_recipe_lists(self):
+        seven = PredictionSettings().rotations
+        copies = symmetries("rotations", 2, rotations=seven)
+        array = np.arange(9).reshape(1, 3, 3)
+        assert len({c.apply(array).tobytes() for c in copies}) == len(copies) == 7
+        assert copies[0] == Symmetry((), False)
+        assert symmetries("rotations", 2, rotations=("180", "mirror 270")) == [ROTATIONS["180"], ROTATIONS["mirror 270"]]
+
+    def test_rotations_that_data_forbid_are_left_out(self):
+        seven = PredictionSettings().rotations
+        assert symmetries("rotations", 2, ("x",), rotations=seven) == [ROTATIONS["0"], ROTATIONS["mirror 0"]]
+        assert symmetries("rotations", 2, turn=False, rotations=seven) == [ROTATIONS[n] for n in ("0", "180", "mirror 0",
+                                                                                                 "mirror 180")]
+        assert symmetries("rotations", 2, ("y", "x"), turn=False, rotations=("90",)) == [ROTATIONS["0"]]
+        assert len(symmetries("rotations", 3, ("z", "y", "x"), rotations=seven)) == 7
+
     @settings(max_examples=60, deadline=None)
-    @given(st.sampled_from([2, 3]), st.sampled_from(["none", "mirrors", "symmetries"]), st.sets(st.sampled_from("zyx")),
-           st.booleans(), st.data())
+    @given(st.sampled_from([2, 3]), st.sampled_from(["none", "mirrors", "symmetries", "rotations"]),
+           st.sets(st.sampled_from("zyx")), st.booleans(), st.data())
     def test_undone_it_is_as_before_and_axes_that_carry_meaning_keep_their_sense(self, dims, mode, flip, turn, data):
         size = tuple(data.draw(st.integers(1, 5)) for _ in range(dims))
         array = np.random.default_rng(0).random((2, *size))
-        for copy in symmetries(mode, dims, tuple(flip), turn=turn):
+        for copy in symmetries(mode, dims, tuple(flip), turn=turn, rotations=tuple(ROTATIONS)):
             assert np.array_equal(copy.undo(copy.apply(array)), array)
             along = {axis: np.broadcast_to(np.arange(5).reshape([5 if i == n else 1 for i in range(dims)]), (1, *[5] * dims))
                      for n, axis in enumerate("zyx"[-dims:]) if axis not in flip}

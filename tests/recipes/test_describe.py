@@ -93,6 +93,32 @@ def test_work_is_what_torch_counts(described, name):
     assert described[name].parameters == sum(p.numel() for p in network.parameters())
 
 
+class Odd(torch.nn.Module):
+    """What the networks of the recipes do not do, or not in this way."""
+
+    in_channels, margin = 3, (0, 0)
+
+    def __init__(self):
+        super().__init__()
+        self.a, self.b = torch.nn.Conv2d(3, 4, 3, padding=1), torch.nn.Conv2d(8, 2, 1)
+
+    def legal_size(self, size, axis):
+        return size
+
+    def forward(self, x):
+        x = torch.add(self.a(x), 1, alpha=2) * torch.tensor(2.0)
+        x = torch.cat([x + x.mean((2, -1), keepdim=True), torch.stack([x, x]).mean(0) + x.mean()], -3)
+        return self.b(x).mean((0, 1))
+
+
+def test_any_network_is_counted():
+    with torch.device("meta"):
+        network = Odd()
+        with torch.no_grad(), FlopCounterMode(display=False) as counter:
+            network(torch.empty((1, 3, 16, 16)))
+    assert flops(network, 16) == counter.get_total_flops() == 2 * 16 * 16 * (4 * 3 * 9 + 2 * 8)
+
+
 def test_describing_loads_no_compiler():
     """It takes longer than all else; a process of its own, for other tests do load it."""
     code = ("import sys; from biomask.recipes.describe import describe_all; describe_all(); "

@@ -3,7 +3,7 @@
 import re
 from dataclasses import replace
 from pathlib import Path
-from typing import ClassVar
+from typing import ClassVar, get_args
 
 import pytest
 from hypothesis import given, settings
@@ -12,10 +12,11 @@ from hypothesis import strategies as st
 from biomask import recipes, reports
 from biomask.checkpoint import ModelHeader
 from biomask.labels import Legend
+from biomask.losses.combined import Published
 from biomask.models import MODELS
 from biomask.reports.methods import evaluation_methods, methods_section, prediction_methods, training_methods
 from biomask.reports.run import Run
-from biomask.reports.sentences import NETWORKS, listed
+from biomask.reports.sentences import NETWORKS, PUBLISHED, listed
 from biomask.reports.sources import SOURCES, cited, literal
 
 RUN = Run(images=24, sizes=((512, 512),) * 24, held_out=("a", "b", "c"), held_out_by="3 of 24 images at random", parameters=12345,
@@ -53,13 +54,17 @@ SETTINGS = {
     "loss.cross_entropy=2": "2 × cross-entropy", "loss.cross_entropy=0": "The loss was soft Dice loss",
     "loss.dice=0.5": "0.5 × soft Dice",
     "loss.class_weights=[1, 3]": "class weights 1 for background and 3 for cell",
+    "loss.tversky=2": "2 × Tversky loss [", "loss.focal=0.5": "0.5 × focal loss [",
+    "loss.published=optic-disc": "half the soft Dice",
     "training.batch=8": "batches of 8 patches", "training.patch=[64, 96]": "64 × 96 px",
     "training.oversample=0.25": "25 % of the patches",
-    "training.optimizer=sgd": "stochastic gradient descent [", "training.lr=0.5": "up to 0.5",
+    "training.optimizer=sgd": "stochastic gradient descent [", "training.optimizer=adam": "with Adam [",
+    "training.schedule=step": "multiplied by 0.1 after each 20 % of the training", "training.lr=0.5": "up to 0.5",
     "training.weight_decay=0.03": "decay 0.03",
     "training.schedule=constant": "learning rate of up to 0.002 after", "training.until_flat=true": "no longer rose",
     "training.warmup=0.125": "the first 12.5 % of", "training.clip=5": "norm of 5 [", "training.clip=null": "rare class. A running",
     "training.average=0.5": "running average", "training.average=null": "norm of 1 [", "prediction.augment=none": "",
+    "prediction.calibrate=true": "by a monotone cubic [", "prediction.median=3": "median over a disk of 3 px",
 }
 
 
@@ -67,6 +72,25 @@ SETTINGS = {
 def test_each_setting_that_changes_changes_its_sentence(setting):
     assert text(setting) != text()
     assert SETTINGS[setting] in text(setting)
+
+
+def test_what_shapes_a_part_is_said_where_there_is_that_part():
+    assert text("loss.tversky_alpha=0.4", "loss.focal_gamma=1", "training.drop_every=0.5", "loss.heads=[1, 2]") == text()
+    assert "(α = 0.4, β = 0.6)" in text("loss.tversky=1", "loss.tversky_alpha=0.4", "loss.tversky_beta=0.6")
+    assert "focal loss [" in text("loss.focal=1", "loss.focal_gamma=1")
+    assert "(γ = 1)" in text("loss.focal=1", "loss.focal_gamma=1")
+    assert "by 0.5 after each 25 %" in text("training.schedule=step", "training.drop_every=0.25", "training.drop_factor=0.5")
+    heads = header("loss.heads=[1, 1, 2]")
+    named = heads.model_copy(update={"recipe": heads.recipe.model_copy(update={"network": recipes.get("unet++").network})})
+    assert "heads of the network with weights 1, 1 and 2" in training_methods(named, RUN).text
+
+
+@pytest.mark.parametrize("name", get_args(Published))
+def test_published_losses_are_said_in_place_of_the_sum(name):
+    said = text(f"loss.published={name}", "loss.dice=0.5")
+    assert "0.5 ×" not in said
+    assert said != text("loss.dice=0.5")
+    assert PUBLISHED[name].partition(" [")[0] in said
 
 
 def test_momentum_is_said_of_what_has_it():
@@ -88,6 +112,7 @@ def test_each_setting_of_objects_changes_its_sentence(setting):
 
 
 def test_weights_of_borders_are_those_that_were_set():
+    assert "formula of the U-Net plug-in [" in text("instances.target=borders", "instances.weights=plug-in", kind="instances")
     said = text("instances.target=borders", "instances.w0=7", "instances.sigma=2", kind="instances")
     assert "up to 7 more in the loss (σ = 2 px)" in said
     assert "balanced cross-entropy" not in said
@@ -95,7 +120,9 @@ def test_weights_of_borders_are_those_that_were_set():
 
 #: What is not in the paragraph, and why: the budget is said as the steps that were done, and the others are in the recipe below it.
 UNSAID = {"training.steps", "training.minutes", "training.patience", "training.validations", "training.seed", "training.precision",
-          "training.momentum", "prediction.tile", "instances.w0", "instances.sigma"}
+          "training.momentum", "prediction.tile", "instances.w0", "instances.sigma", "instances.weights", "instances.balance",
+          "loss.tversky_alpha", "loss.tversky_beta", "loss.focal_gamma", "loss.heads", "training.drop_every",
+          "training.drop_factor", "prediction.rotations"}
 
 
 def test_no_setting_is_forgotten():
@@ -203,6 +230,7 @@ class TestPrediction:
 
     @pytest.mark.parametrize(("change", "said"), [
         ({"augment": "symmetries"}, "mean over mirrored and turned copies"), ({"augment": "mirrors"}, "mean over mirrored copies"),
+        ({"augment": "rotations"}, "mean over turned copies"),
         ({"kind": "multilabel"}, "belongs to a structure"), ({"failed": {"b": "broken"}}, "1 image could not be segmented"),
         ({"images": {"a": {"warnings": ["w"]}}}, "1 image was unlike"), ({"model_sha256": "cd" * 32}, "cdcdcdcdcdcd…"),
         ({"images": {"a": {"rescale": [0.5, 0.5]}}}, "1 image was resampled"), ({"images": {}}, "0 images were segmented"),

@@ -7,10 +7,13 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
+from biomask import recipes
+from biomask.api import TrainOptions
+from biomask.api import train as train_by_options
 from biomask.checkpoint import load_model
 from biomask.errors import MissingPathError, ModelFileError, UsageError
-from biomask.models import UNet
-from biomask.training.begin import GENTLER, begin_recipe, load_into, read_begin
+from biomask.models import FCN, UNet
+from biomask.training.begin import GENTLER, Begin, begin_recipe, load_into, read_begin
 
 
 def network(channels: int = 4, width: int = 2) -> UNet:
@@ -78,6 +81,35 @@ class TestLoad:
             load_into(network(), read_begin(tmp_path / "w.pth"))
         assert "encoder.weight" in str(caught.value)
 
+    @pytest.mark.parametrize(("before", "after"), [("fcn-32s", "fcn-16s"), ("fcn-16s", "fcn-8s"), ("fcn-32s", "fcn-8s")])
+    def test_a_stage_begins_with_the_weights_of_the_one_before(self, before, after):
+        """All of them: what is new are scores of finer layers, which begin at zero, and their up-sampling, which is bilinear."""
+        made = {}
+        for name in (before, after):
+            recipe = recipes.get(name).with_settings(["network.options.width=2"])
+            torch.manual_seed(3)
+            made[name] = recipe, FCN(1, 2, **recipe.network.options)
+        trained = made[before][1]
+        with torch.no_grad():
+            for p in trained.parameters():
+                p.normal_(generator=torch.Generator().manual_seed(p.numel()))
+        begin = Begin(dict(trained.state_dict()), before, made[before][0])
+        recipe = begin_recipe(recipes.get(after), begin, ())
+        assert recipe.network.options == {**made[before][0].network.options, "stride": recipes.get(after).network.options["stride"]}
+        network = FCN(1, 2, **recipe.network.options)
+        left = load_into(network, begin)
+        own, theirs = network.state_dict(), trained.state_dict()
+        assert all(torch.equal(own[k], theirs[k]) for k in theirs)
+        assert set(left) == set(own) - set(theirs)
+        assert {k.partition(".")[0] for k in left} <= {"score_pool4", "upscore2", "score_pool3", "upscore_pool4"}
+        assert not any(own[k].any() for k in left if k.startswith("score"))
+
+    def test_another_network_than_the_recipes_stays_that_of_the_model(self, tiny_model):
+        begin = read_begin(tiny_model)
+        assert begin_recipe(recipes.get("fcn-8s"), begin, ()).network == begin.recipe.network
+        fcn = Begin({}, "fcn", recipes.get("fcn-32s"))
+        assert begin_recipe(recipes.get("default"), fcn, ()).network == recipes.get("fcn-32s").network
+
     def test_settings_of_the_network_contradict_a_model(self, tiny_model):
         begin = read_begin(tiny_model)
         recipe = begin.recipe
@@ -89,14 +121,11 @@ class TestLoad:
 
 class TestTrained:
     def gone_on(self, objects, tmp_path, train, heard, lr):
-        from biomask.api import TrainOptions
-        from biomask.api import train as api_train
-
         first = train(objects, tmp_path / "first", steps=30)
         settings = ("training.batch=2", "training.patch=[32, 32]", "training.validations=3", "prediction.augment=none",
                     "training.warmup=0", f"training.lr={lr}")
         options = TrainOptions(settings=settings, steps=6, device="cpu", begin=tmp_path / "first")
-        return first, api_train(objects, tmp_path / "second", options, progress=heard)
+        return first, train_by_options(objects, tmp_path / "second", options, progress=heard)
 
     def test_the_score_before_is_on_record_and_the_better_is_kept(self, objects, tmp_path, train, heard):
         """Far too high a rate ruins the weights: those it began with are kept."""
@@ -116,6 +145,19 @@ class TestTrained:
         for (name, a), (_, b) in zip(before.named_parameters(), after.named_parameters(), strict=True):
             assert torch.allclose(a, b, atol=1e-6), name
         assert second.validation_score >= second.score_before
+
+    def test_the_stages_of_the_fcn(self, tmp_path, tiny_data, heard):
+        """32s → 16s → 8s, each from the model before: all its tensors are taken over."""
+        small = ("training.batch=2", "training.patch=[32, 32]", "training.validations=1", "prediction.augment=none")
+        before = None
+        for name in ("fcn-32s", "fcn-16s", "fcn-8s"):
+            width = ("network.options.width=1",) if before is None else ()
+            options = TrainOptions(recipe=name, settings=(*small, *width), steps=1, device="cpu", begin=before)
+            before = train_by_options(tiny_data, tmp_path / name, options, progress=heard).model
+            assert load_model(before).network.stride == int(name[4:-1])
+            assert load_model(before).header.recipe.name == name
+        anew = [s.partition("begin anew: ")[2] for s in heard.said if "begin anew" in s]
+        assert [a.partition(".")[0] for a in anew] == ["score_pool4", "score_pool3"]
 
     def test_other_images_of_another_kind(self, objects, tmp_path, train, heard, tiny_model):
         """A model of two classes becomes one of objects: all but the head is taken over, and there is no score before."""

@@ -91,3 +91,22 @@ class TestCooldown:
         assert rises == sorted(rises)
         assert rises[0] == pytest.approx(0.1)
         assert learning_rate(1.0, 1.0, "cosine", 0.1) == pytest.approx(0, abs=1e-12)
+
+
+class TestSteps:
+    """Schedule "step"."""
+
+    def test_the_rate_falls_by_the_factor_at_each_share_of_the_budget(self):
+        epochs = 50  # one in ten thousand of a training of 50 epochs before and after each tenth one
+        for epoch in range(epochs):
+            for part in (1e-4, 1 - 1e-4):
+                rate = learning_rate((epoch + part) / epochs, 1e-4, "step", 0.0, (), (0.2, 0.1))
+                assert rate == pytest.approx(1e-4 * 0.1 ** (epoch // 10))  # torch's StepLR(step_size=10, gamma=0.1)
+
+    @given(st.integers(1, 50), st.integers(1, 50), st.floats(0.01, 0.99))
+    def test_a_fall_comes_exactly_at_its_fraction(self, n, falls, factor):
+        rate = learning_rate(min(n, falls) / falls, 1.0, "step", 0.0, (), (1 / falls, factor))
+        assert rate == pytest.approx(factor ** min(n, falls))
+
+    def test_it_rises_first(self):
+        assert learning_rate(0.05, 1.0, "step", 0.1) == pytest.approx(0.55)

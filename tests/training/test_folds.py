@@ -88,6 +88,12 @@ def test_interrupted_between_folds_it_goes_on(objects, tmp_path, train, monkeypa
     assert (tmp_path / "m" / "model.safetensors").read_bytes() == (tmp_path / "straight" / "model.safetensors").read_bytes()
 
 
+@pytest.mark.parametrize("augment", ["none", "mirrors", "rotations"])
+def test_copies_that_the_recipe_asks_for_stay(objects, tmp_path, train, augment):
+    train(objects, tmp_path / "m", f"prediction.augment={augment}", steps=2, folds=2)
+    assert load_model(tmp_path / "m").header.recipe.prediction.augment == augment
+
+
 def test_more_folds_than_images(objects, tmp_path, train):
     with pytest.raises(UsageError, match="--folds 7") as caught:
         train(objects, tmp_path / "m", folds=7)

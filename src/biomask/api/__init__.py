@@ -43,6 +43,7 @@
 from biomask import recipes as recipes
 from biomask.api.arrays import Prediction, predict_array
 from biomask.api.check import check
+from biomask.api.compare import CompareOptions, compare
 from biomask.api.convert import convert
 from biomask.api.doctor import doctor
 from biomask.api.evaluate import EvaluateOptions, Evaluation, Interval, evaluate
@@ -56,6 +57,7 @@ from biomask.checkpoint import Model, load_model
 from biomask.doctor import Diagnosis
 from biomask.exports.convert import Converted
 
-__all__ = ["Checked", "Converted", "Diagnosis", "EvaluateOptions", "Evaluation", "Interval", "Model", "PredictOptions",
-           "PredictResult", "Prediction", "TrainOptions", "TrainResult", "build", "check", "convert", "data_settings", "doctor",
-           "evaluate", "load", "load_model", "own_network", "predict", "predict_array", "resolve_recipe", "train"]
+__all__ = ["Checked", "CompareOptions", "Converted", "Diagnosis", "EvaluateOptions", "Evaluation", "Interval", "Model",
+           "PredictOptions", "PredictResult", "Prediction", "TrainOptions", "TrainResult", "build", "check", "compare", "convert",
+           "data_settings", "doctor", "evaluate", "load", "load_model", "own_network", "predict", "predict_array", "resolve_recipe",
+           "train"]

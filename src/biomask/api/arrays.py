@@ -45,7 +45,7 @@ def predict_array(model: str | Path | Model, array: npt.NDArray[Any], *, spacing
     µm too with it. axes: a letter an axis where the order is another, e.g. "YXC". options: of tiles, memory, device, copies and
     rescaling; the others are those of files and mean nothing here.
 
-    Raises SizeError for shapes that the model does not take.
+    Raises SizeError for shapes that the model does not take, ReadError for an array of NaN and infinite values alone.
     """
     opened = model if isinstance(model, Model) else load_model(model)
     work = Work.of(opened, replace(options or PredictOptions(), probabilities=True, objects=True))

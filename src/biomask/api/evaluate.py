@@ -61,6 +61,11 @@ class Evaluation:
         return dict(self.scores["per_class"])
 
     @property
+    def metrics(self) -> Mapping[str, Mapping[str, Any]]:
+        """What `EvaluateOptions.metrics` asked for, by name: `pooled`, `mean` and `intervals` of its scores, and what they are."""
+        return dict(self.scores["metrics"])
+
+    @property
     def per_image(self) -> list[dict[str, Any]]:
         """A row an image: its name and its scores; `pandas.DataFrame(evaluation.per_image)` is the table."""
         return list(self.scores["per_image"])
@@ -77,7 +82,8 @@ def evaluate(predictions: str | Path, truth: str | Path, *, settings: DataSettin
 
     settings: how the truth is read, as in training, and which images belong together (`groups`): fields of
     `biomask.recipe.DataSettings`. masks: where the labels are in it, as in training. report: also write an HTML report to this
-    file. options: other predictions or a second annotator to compare with, the tolerance of NSD, the seed.
+    file. options: other predictions or a second annotator to compare with, scores of challenges and papers, the tolerance of NSD,
+    the seed.
     """
     judged = judge(predictions, truth, settings=data_settings(settings), options=options, progress=progress, masks=masks)
     if report is not None:

@@ -11,7 +11,7 @@ from pathlib import Path
 import typer
 
 import biomask
-from biomask.cli import check, convert, demo, doctor, evaluate, predict, recipes, train
+from biomask.cli import check, compare, convert, demo, doctor, evaluate, predict, recipes, train
 from biomask.cli.console import abandon, complain
 from biomask.cli.log import log, logging_to
 from biomask.errors import BiomaskError, UsageError
@@ -41,6 +41,7 @@ app.command("check")(check.check)
 app.command("train")(train.train)
 app.command("predict")(predict.predict)
 app.command("evaluate")(evaluate.evaluate)
+app.command("compare")(compare.compare)
 app.command("convert")(convert.convert)
 app.command("doctor")(doctor.doctor)
 app.add_typer(recipes.app, name="recipes")

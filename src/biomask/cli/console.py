@@ -135,15 +135,15 @@ def check_json(target: str | None, *places: Path | None) -> None:
     if target == "-" and sys.stdout is None:
         raise WriteError("stdout is closed", where="--json -", fix="give a file: --json FILE")
     if target not in (None, "-"):
-        require_apart("--json", Path(str(target)), places)
         check_file("--json", Path(str(target)), (b"{", b"["), "JSON")
+        require_apart("--json", Path(str(target)), places)
 
 
 def check_report(target: Path | None, *places: Path | None) -> None:
     """The same for the HTML page of --report."""
     if target is not None:
-        require_apart("--report", target, places)
         check_file("--report", target, (b"<!doctype html", b"<html"), "a page of HTML")
+        require_apart("--report", target, places)
 
 
 def require_apart(flag: str, target: Path, places: Sequence[Path | None]) -> None:

@@ -45,6 +45,9 @@ def evaluate(
         metavar="OTHER", help="Other predictions of the same images: differences, and the images that became wrong.")] = None,
     annotator: Annotated[Path | None, typer.Option(
         metavar="FOLDER", help="A second annotator's labels of the same images: how well people agree.")] = None,
+    metrics: Annotated[str | None, typer.Option(
+        metavar="NAME,…", help="Also the scores of challenges and papers: isbi (Rand, V_info, warping error), fcn (accuracies and "
+        "IoU), ctc (SEG, DET), article (as the optic disc article has them); several with commas, or all that fit.")] = None,
     tolerance: Annotated[float | None, typer.Option(
         metavar="LENGTH", help="Distance at which NSD counts surfaces as one, in µm where the files know the size of a pixel, "
                                "else in pixels. Default: two of the finest pixels.")] = None,
@@ -75,7 +78,8 @@ def evaluate(
     check_report(report, *inputs)
     settings = api.data_settings({**label_settings(labels, ignore, legend, values, mask_scale, unlabelled),
                                   **selection_settings(axes, None, z, time), "groups": groups})
-    options = api.EvaluateOptions(seed=seed, tolerance=tolerance, against=against, annotator=annotator)
+    options = api.EvaluateOptions(seed=seed, tolerance=tolerance, against=against, annotator=annotator,
+                                  metrics=tuple(name.strip() for name in metrics.split(",")) if metrics is not None else ())
     evaluation = api.evaluate(predictions, truth, settings=settings, masks=masks, report=report, options=options,
                               progress=ConsoleProgress()).scores
     if not write_json(evaluation, json):
@@ -92,6 +96,8 @@ def print_scores(evaluation: Mapping[str, Any]) -> None:
     if evaluation["calibration"] is not None:
         show("calibration: " + ", ".join(f"{name} {_shown(evaluation['calibration'][key])}" for key, name in (
             ("ece", "ECE"), ("bce", "BCE"), ("brier", "Brier"))))
+    for measure in evaluation["metrics"].values():
+        _print_measure(measure)
     for key, title in (("paired", "against"), ("annotator", "second annotator")):
         if evaluation[key] is not None:
             _print_difference(evaluation, evaluation[key], title)
@@ -157,6 +163,22 @@ def _print_summary(evaluation: Mapping[str, Any], titles: Mapping[str, str]) -> 
     stdout.print(table)
 
 
+def _print_measure(measure: Mapping[str, Any]) -> None:
+    """A row a score of a challenge or paper, and its rules."""
+    from rich.table import Table
+
+    n, intervals = len(measure["per_image"]), measure["intervals"]
+    table = Table(title=f"{measure['title']}, {n:,} image" + "s" * (n != 1), title_justify="left")
+    for column in ("", "all together", "mean", next(iter(intervals.values()))["kind"]):
+        table.add_column(column, justify="left" if not column else "right")
+    for key, title in measure["scores"].items():
+        low, high = (_fine(intervals[key][end]) for end in ("low", "high"))
+        table.add_row(title, _fine(measure["pooled"][key]), _fine(measure["mean"][key]), f"{low} … {high}")
+    stdout.print(table)
+    for note in measure["says"]:
+        show(f"  {note}")
+
+
 def _print_difference(evaluation: Mapping[str, Any], other: Mapping[str, Any], title: str) -> None:
     """This and the other side, and their difference, over the images of both."""
     from rich.markup import escape
@@ -210,6 +232,11 @@ def _short(value: float | None) -> str:
 
 def _shown(value: float | None) -> str:
     return "–" if value is None else f"{value:.4f}"
+
+
+def _fine(value: float | None) -> str:
+    """With more digits where there is little: warping errors are a few in ten thousand."""
+    return "–" if value is None else f"{value:.6f}" if 0 < abs(value) < 0.01 else f"{value:.4f}"
 
 
 def _signed(value: float | None) -> str:

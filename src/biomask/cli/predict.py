@@ -23,8 +23,8 @@ def predict(
         help="Pixels kept a tile, whole, or auto (by memory). Tiled equals untiled. Default: the recipe's, auto.")] = None,
     memory: Annotated[str | None, typer.Option(help="Bound on the memory used, e.g. 2GB. Default: half of what is free.")] = None,
     augment: Annotated[str | None, typer.Option(
-        help="Mean over copies: none, mirrors, or symmetries (mirrored and turned, 8 times the work in 2D). Default: what training "
-             "found best.")] = None,
+        help="Mean over copies: none, mirrors, symmetries (mirrored and turned, 8 times the work in 2D), or rotations (those that "
+             "the recipe lists, seven). Default: what training found best.")] = None,
     objects: Annotated[bool, typer.Option(
         "--objects/--no-objects", help="Also write labels/ (a number an object) and objects.csv (its measurements).")] = True,
     export: Annotated[str | None, typer.Option(
@@ -57,7 +57,7 @@ def predict(
     from biomask.prediction.options import parse_augment, parse_exports, parse_memory, parse_mode, parse_rescale, parse_tile
     from biomask.recipe import DataSettings
 
-    check_json(json)
+    check_json(json, model, images, out)
     selection = DataSettings(**selection_settings(axes, channels, z, time)).selection
     options = api.PredictOptions(tile=parse_tile(tile) if tile is not None else None,
                                  memory=parse_memory(memory) if memory is not None else None,

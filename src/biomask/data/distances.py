@@ -94,10 +94,11 @@ def touching_border(labels: Tensor, width: int = 1) -> Tensor:
 
 
 def separate(labels: Tensor, classes: Tensor | None = None) -> Tensor:
-    """Touching objects with a line of background between them, 1 px wide: (B, *S) → the same shape and type.
+    """Touching objects with a line of background between them: (B, *S) → the same shape and type.
 
     A pixel becomes background where one of the 4 (2D) or 13 (3D) neighbours that come before it in reading order, corners included,
-    belongs to another object; all pixels are judged by the labels given. This is the rule of the U-Net authors' plug-in.
+    belongs to another object; all pixels are judged by the labels given. This is the rule of the U-Net authors' plug-in. The line
+    is 1 px wide between one object and another below it, 2 px between two side by side: the upper right neighbour counts too.
 
     classes: (B, *S), the class of each pixel; given, only objects of the same class are separated.
     """

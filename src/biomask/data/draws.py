@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 #: Largest turn about x or y of volumes, degrees: further ones would need context that thin volumes lack.
 TILT = 15.0
 
-#: Each axis is stretched by at most this on its own.
+#: Each axis is stretched by at most this on its own, where patches are scaled at all.
 STRETCH = 0.05
 
 #: Patches of fewer pixels along z are not tilted.
@@ -115,7 +115,8 @@ def _warp(rng: np.random.Generator, target: Sequence[int], augmentation: Augment
         most = min(TILT, augmentation.rotate) if min(target) >= THICK else 0.0
         angles += [radians(rng.uniform(-most, most)), radians(rng.uniform(-most, most))]
     zoom = (1 + augmentation.scale) ** rng.uniform(-1, 1)
-    return Warp(tuple(angles), tuple(zoom * (1 + STRETCH) ** rng.uniform(-1, 1) for _ in target))
+    stretch = STRETCH if augmentation.scale else 0.0
+    return Warp(tuple(angles), tuple(zoom * (1 + stretch) ** rng.uniform(-1, 1) for _ in target))
 
 
 def _look(rng: np.random.Generator, augmentation: AugmentationSettings) -> Look:

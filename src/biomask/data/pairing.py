@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Literal
 
 from biomask.data.annotations import is_annotation, list_annotations
@@ -62,6 +62,12 @@ class Pair:
     plane: Plane = WHOLE
     part: Part | None = None
     group: str | None = None
+
+    @property
+    def short_name(self) -> str:
+        """Without the folder of its part."""
+        first, *rest = PurePosixPath(self.name).parts
+        return "/".join(rest) if rest and self.part is not None and part_of(first) == self.part else self.name
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from biomask.data.distances import normalized_distance, renumber, separate, touching_border
 from biomask.data.task import Task
-from biomask.data.weight_map import weight_map
+from biomask.data.weight_map import plug_in_weight_map, weight_map
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -37,20 +37,28 @@ class Targets:
 
 
 def make_targets(labels: Tensor, ignore: Tensor | None, task: Task, settings: InstanceSettings,
-                 spacing: Sequence[float] | None = None) -> Targets:
+                 spacing: Sequence[float] | None = None, class_weights: Sequence[float] | None = None) -> Targets:
     """Targets of a batch.
 
     labels: integer (B, L, *S): class ids (L = 1), structures (L = K), or ids and classes of objects (L = 2). ignore: bool
-    (B, *S). spacing: size of a voxel along each axis, for distances; None = 1.
+    (B, *S). spacing: size of a voxel along each axis, for distances; None = 1. class_weights: of target borders with the paper's
+    weight map, w_c of each class; None = 1.
     """
     if task.kind == "multilabel":
         return Targets(None, labels.float(), ignore=ignore)
     if task.kind == "classes":
         return Targets(labels[:, 0].long(), ignore=ignore)
     ids, classes = labels[:, 0], labels[:, 1].long()
-    if task.target == "borders":
+    if task.borders:
         ids = renumber(ids)
-        weight = weight_map(ids, w0=settings.w0, sigma=settings.sigma, spacing=spacing)
-        return Targets(torch.where(separate(ids) > 0, classes, 0), weight=weight, ignore=ignore)
+        apart = separate(ids)
+        learnt = torch.where(apart > 0, classes, 0)
+        if settings.weights == "plug-in":
+            weight = plug_in_weight_map(ids, classes=classes, background=apart == 0, ignore=ignore, spacing=spacing)
+        else:
+            balance = None if class_weights is None else torch.as_tensor(class_weights, dtype=torch.float32)
+            # Of what is learnt: the line between two objects that touch is background, and matters most.
+            weight = weight_map(apart, w0=settings.w0, sigma=settings.sigma, class_weights=balance, classes=learnt, spacing=spacing)
+        return Targets(learnt, weight=weight, ignore=ignore)
     return Targets(classes, distance=normalized_distance(ids, spacing=spacing),
                    border=touching_border(ids, width=settings.border_width).float(), ignore=ignore)

@@ -49,6 +49,11 @@ class Task:
         return self.kind == "instances" and self.target == "distance"
 
     @property
+    def borders(self) -> bool:
+        """Whether touching objects have background between them that weighs more."""
+        return self.kind == "instances" and self.target == "borders"
+
+    @property
     def channels(self) -> int:
         """Channels of the network's output."""
         return self.entries - 1 if self.kind == "multilabel" else self.entries + 2 * self.maps

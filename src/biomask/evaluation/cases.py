@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 
 from biomask.data.annotations import list_annotations
 from biomask.data.layouts import find_layout
 from biomask.data.mistakes import some
 from biomask.data.naming import match
-from biomask.data.pairing import MASK_FOLDERS, Layout, Pair, index, label_files, part_of, truth_of, unread_error, where_of
+from biomask.data.pairing import MASK_FOLDERS, Layout, Pair, index, label_files, truth_of, unread_error, where_of
 from biomask.data.two_folders import paired
 from biomask.data.understand import split_planes, structures_of
 from biomask.errors import LabelsError, ManyErrors, MissingPathError, PairingError, UsageError
@@ -241,7 +241,7 @@ def _in_planes(layout: Layout, settings: DataSettings) -> Layout:
 def _predicted_parts(layout: Layout, made: Sequence[str]) -> tuple[Layout, list[str]]:
     """(the parts of which anything was predicted, a line for the others); names are without the folder of the part."""
     parts = {part: [p for p in layout.pairs if p.part == part] for part in dict.fromkeys(p.part for p in layout.labelled)}
-    short = {part: [replace(p, name=_below_part(p)) for p in pairs] for part, pairs in parts.items()}
+    short = {part: [replace(p, name=p.short_name) for p in pairs] for part, pairs in parts.items()}
     done = [part for part, pairs in short.items() if match([p.name for p in pairs], made)[0]] or list(parts)
     pairs = [p for part in done for p in short[part]]
     if len({p.name for p in pairs}) < len(pairs):  # several parts have an image of one name
@@ -249,8 +249,3 @@ def _predicted_parts(layout: Layout, made: Sequence[str]) -> tuple[Layout, list[
     left = [part or "without a name" for part in parts if part not in done]
     notes = [f"nothing of the part {' and '.join(left)} was predicted: it is left out"] if left else []
     return replace(layout, pairs=tuple(pairs)), notes
-
-
-def _below_part(pair: Pair) -> str:
-    first, *rest = PurePosixPath(pair.name).parts
-    return "/".join(rest) if rest and pair.part is not None and part_of(first) == pair.part else pair.name

@@ -17,6 +17,7 @@ from biomask.evaluation.groups import groups_of
 from biomask.evaluation.instances import FOOTNOTES as INSTANCE_FOOTNOTES
 from biomask.evaluation.instances import summarise_instances
 from biomask.evaluation.meaning import Recorded, Understood, true_labels, understand_truth
+from biomask.evaluation.measures import Fit, chosen_measures, summarise_measures
 from biomask.evaluation.options import EvaluateOptions
 from biomask.evaluation.others import legend_of_others, understand_annotated
 from biomask.evaluation.overlaps import FOOTNOTES, STRUCTURE_FOOTNOTES, summarise, summarise_structures
@@ -79,7 +80,11 @@ def judge(predictions: str | Path, truth: str | Path, *, settings: DataSettings 
     recorded = Recorded.beside(predictions)
     known = dict(names) if names is not None else {e.value: e.name for e in recorded.legend or ()}
     understood = understand_truth(cases, settings, recorded, known, progress)
-    mine = Side({c.name: c for c in cases}, understood.legend, channels=recorded_channels(predictions))
+    kind = understood.encoding.kind if understood.encoding.kind in SUMMARIES else "classes"
+    maps = all(c.probabilities is not None for c in cases)
+    chosen = chosen_measures(options.metrics, Fit(kind, len(understood.legend), maps), progress)
+    mine = Side({c.name: c for c in cases}, understood.legend, channels=recorded_channels(predictions), metrics=chosen,
+                maps=maps and kind != "instances")
     others = None if options.against is None else _others(options.against, cases, understood, known, progress)
     second = None if options.annotator is None else _annotated(options.annotator, cases, understood, progress)
     rules = Rules(understood.encoding, understood.settings, ruler_for(cases, understood.settings, options.tolerance))
@@ -88,14 +93,14 @@ def judge(predictions: str | Path, truth: str | Path, *, settings: DataSettings 
         raise LabelsError("the truth holds no labels: with --unlabelled ignore nothing is left", where=truth,
                           fix="leave out --unlabelled")
     groups, says = groups_of(cases, Path(truth), settings.groups, progress)
-    kind = understood.encoding.kind if understood.encoding.kind in SUMMARIES else "classes"
     scores: dict[str, Any] = {
         "schema_version": SCHEMA_VERSION, "kind": kind, "n_images": len(cases), "predictions": str(predictions),
         "truth": str(truth), "legend": understood.legend.to_json(), "ignore": understood.settings.ignore,
         "truth_is": understood.encoding.reason, "without_truth": extra,
         "groups": None if groups is None else {"n": len(set(groups.values())), "says": says},
         **_summary(kind, found[0], understood.legend, groups, options.seed), "boundary": boundary(found[0], rules.ruler),
-        "calibration": calibration(found[0], kind), "paired": None, "annotator": None}
+        "calibration": calibration(found[0], kind), "paired": None, "annotator": None,
+        "metrics": summarise_measures(chosen, {i.name: i.more for i in found[0]}, _units(found[0], groups, options.seed))}
     if others is not None:
         theirs = {"kind": kind, **_summary(kind, found[1], others.legend, groups, options.seed)}
         scores["paired"] = paired(scores, theirs, str(options.against), options.seed)
@@ -118,8 +123,11 @@ SUMMARIES: dict[str, tuple[Callable[[Sequence[ScoredImage], Legend, Units], dict
 def _summary(kind: str, images: Sequence[ScoredImage], legend: Legend, groups: Mapping[str, str] | None,
              seed: int) -> dict[str, Any]:
     """The scores of one side. groups: of each image by name, where they are known."""
-    own = None if groups is None else tuple(groups[i.name] for i in images)
-    return SUMMARIES[kind][0](images, legend, Units(own, seed))
+    return SUMMARIES[kind][0](images, legend, _units(images, groups, seed))
+
+
+def _units(images: Sequence[ScoredImage], groups: Mapping[str, str] | None, seed: int) -> Units:
+    return Units(None if groups is None else tuple(groups[i.name] for i in images), seed)
 
 
 def _footnotes(scores: Mapping[str, Any]) -> list[str]:

@@ -7,6 +7,10 @@ from pathlib import Path
 
 from biomask.errors import UsageError
 
+#: What --metrics takes, in the order of tables; ALL = all that fit.
+METRICS: tuple[str, ...] = ("isbi", "fcn", "ctc", "article")
+ALL = "all"
+
 
 @dataclass(frozen=True)
 class EvaluateOptions:
@@ -20,7 +24,12 @@ class EvaluateOptions:
     """Other predictions of the same images, which these are compared with."""
     annotator: str | Path | None = None
     """A second annotator's labels of the same images. Pixels that they leave unknown are not judged for the annotator."""
+    metrics: tuple[str, ...] = ()
+    """Scores of challenges and papers beside the usual ones: of isbi, fcn, ctc, article; or all, for those that fit the labels."""
 
     def __post_init__(self) -> None:
         if self.tolerance is not None and not 0 < self.tolerance < float("inf"):
             raise UsageError(f"--tolerance {self.tolerance:g} must be above 0", fix="e.g. --tolerance 2")
+        for name in self.metrics:
+            if name not in (*METRICS, ALL):
+                raise UsageError(f"--metrics {name} is unknown", fix=f"one or more of {', '.join(METRICS)}, with commas; or {ALL}")

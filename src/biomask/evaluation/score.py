@@ -14,7 +14,9 @@ from biomask.data.pairing import where_of
 from biomask.errors import BiomaskError, LabelsError
 from biomask.evaluation.calibration import Channel, reliability_of
 from biomask.evaluation.cases import Case
+from biomask.evaluation.maps import foreground_maps
 from biomask.evaluation.meaning import class_ids, true_labels
+from biomask.evaluation.measures import Compared, measured
 from biomask.evaluation.ruler import Ruler
 from biomask.evaluation.scored import BoundaryScores, ScoredImage
 from biomask.io import read_label_values
@@ -46,6 +48,10 @@ class Side:
     """Of an annotator: for each entry of its legend, the position of its class in `legend`."""
     channels: tuple[Channel, ...] = field(default=())
     """What each channel of the probabilities is; empty = nothing says so."""
+    metrics: tuple[str, ...] = ()
+    """Names of measures beside the usual scores."""
+    maps: bool = False
+    """Whether these are to see the probabilities."""
 
 
 @dataclass(frozen=True)
@@ -75,7 +81,7 @@ def score_image(name: str, labels: Labels, side: Side, rules: Rules) -> ScoredIm
                     for true, found in zip(labels.array, said.structures, strict=True)]
         boundaries = tuple(_boundary(true, found, labels, spacing, rules)
                            for true, found in zip(labels.array, said.structures, strict=True))
-        return ScoredImage(name, np.stack(matrices), boundaries, reliability=reliability)
+        return _with_measures(ScoredImage(name, np.stack(matrices), boundaries, reliability=reliability), labels, side, case)
     true, found = class_ids(labels, rules.encoding), said.classes
     if side.legend != rules.encoding.legend:
         true = side.legend.ids(rules.encoding.legend.values_of(true))
@@ -84,7 +90,9 @@ def score_image(name: str, labels: Labels, side: Side, rules: Rules) -> ScoredIm
     matrix = confusion_matrix(true, found, len(side.legend), labels.ignore)
     boundaries = tuple(_boundary(true == k, found == k, labels, spacing, rules) for k in range(1, len(side.legend)))
     scored = ScoredImage(name, matrix, boundaries, reliability=reliability)
-    return scored if said.ids is None else _with_objects(scored, labels, said.ids, (true, found), case)
+    if said.ids is not None:
+        scored = _with_objects(scored, labels, said.ids, (true, found), case)
+    return _with_measures(scored, labels, side, case, (true, found), said.ids)
 
 
 def _boundary(true: npt.NDArray[Any], found: npt.NDArray[Any], labels: Labels, spacing: tuple[float, ...],
@@ -105,6 +113,18 @@ def _with_objects(scored: ScoredImage, labels: Labels, ids: npt.NDArray[Any], cl
     each = tuple(instance_scores(np.where(true == k, labels.array, 0), np.where(found == k, ids, 0), labels.ignore)
                  for k in range(1, len(scored.matrix)))
     return replace(scored, objects=together, of_class=each)
+
+
+def _with_measures(scored: ScoredImage, labels: Labels, side: Side, case: Case,
+                   classes: tuple[npt.NDArray[Any], npt.NDArray[Any]] | None = None,
+                   ids: npt.NDArray[Any] | None = None) -> ScoredImage:
+    """The same with what it adds to the measures of --metrics. classes: as in `_with_objects`; None = structures."""
+    if not side.metrics:
+        return scored
+    maps = None
+    if side.maps and case.probabilities is not None:
+        maps = foreground_maps(case.probabilities, labels.size, side.legend, classes is None, side.channels)
+    return replace(scored, more=measured(side.metrics, Compared(labels, scored.matrix, classes, ids, maps)))
 
 
 def _said(case: Case, size: tuple[int, ...], side: Side, rules: Rules) -> _Said:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -54,6 +55,8 @@ class ScoredImage:
     """Of the objects of each class but the background."""
     reliability: Reliability | None = None
     """None without probabilities."""
+    more: Mapping[str, Any] = field(default_factory=dict)
+    """What the image adds to each measure of --metrics, by name."""
 
     @property
     def known(self) -> int:

@@ -280,8 +280,10 @@ def _convert_all(layout: Layout, targets: dict[str, Path], out: Path, to: str, s
         files.append(out / "legend.json")
         write_text(out / "legend.json", json.dumps(encoding.legend.to_json(), indent=2, ensure_ascii=False))
     if errors:
+        if len(pairs) == 1:
+            raise errors[0]
         others = f", the others are in {out}" if files else ""
-        raise ManyErrors(f"{len(errors)} of {len(pairs)} could not be converted{others}:", errors) if len(pairs) > 1 else errors[0]
+        raise ManyErrors(f"{len(errors)} of {len(pairs)} could not be converted{others}:", errors)
     return Converted(out, tuple(files), count, tuple(notes))
 
 

@@ -2,20 +2,42 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Literal, Protocol
 
 import torch
 from torch import Tensor, nn
 
-from biomask.losses.cross_entropy import cross_entropy
-from biomask.losses.dice import soft_dice_loss
-from biomask.losses.structures import balanced_cross_entropy, binary_cross_entropy, binary_dice_loss
+from biomask.losses.cross_entropy import cross_entropy, focal_loss
+from biomask.losses.dice import one_hot, soft_dice_loss
+from biomask.losses.precision import at_least_float32
+from biomask.losses.published import (
+    attention_dice_loss,
+    binary_attention_dice_loss,
+    optic_disc_loss,
+    unet_plus_plus_loss,
+    unet_plus_plus_printed_loss,
+)
+from biomask.losses.structures import (
+    balanced_cross_entropy,
+    binary_cross_entropy,
+    binary_dice_loss,
+    binary_focal_loss,
+    binary_tversky_loss,
+    one_against_rest,
+)
 
 #: Share of the borders in the loss of their channel: more than they have of the pixels of objects, less than half, since all
 #: pixels that may be border would be taken for it then.
 BORDER_SHARE = 0.2
+
+#: Losses that stand in place of the sum of cross-entropy, Dice, Tversky and focal loss.
+Published = Literal["optic-disc", "unet++", "unet++-printed", "attention"]
+
+BINARY: Mapping[Published, Callable[[Tensor, Tensor, Tensor | None], Tensor]] = {
+    "optic-disc": optic_disc_loss, "unet++": unet_plus_plus_loss, "unet++-printed": unet_plus_plus_printed_loss,
+    "attention": binary_attention_dice_loss}
 
 
 class TargetsLike(Protocol):
@@ -37,20 +59,29 @@ class TargetsLike(Protocol):
 
 @dataclass(frozen=True)
 class LossWeights:
-    """The weight of each part."""
+    """The weight of each part, and what shapes it."""
 
     cross_entropy: float = 1.0
     dice: float = 1.0
     distance: float = 1.0
     border: float = 0.5
+    tversky: float = 0.0
+    tversky_alpha: float = 0.3
+    tversky_beta: float = 0.7
+    focal: float = 0.0
+    focal_gamma: float = 2.0
+    published: Published | None = None
+    """A whole loss in place of cross-entropy, Dice, Tversky and focal loss."""
 
 
 class CombinedLoss(nn.Module):
-    """Cross-entropy and soft Dice of classes and of structures, balanced cross-entropy of distance and border.
+    """Cross-entropy, soft Dice, Tversky and focal loss of classes and of structures, or a published loss in their place; balanced
+    cross-entropy of distance and border.
 
     The channels are taken in this order: classes (softmax), then structures, or distance and border (sigmoid). Objects count
     as much as background for the distance, borders a fifth for the border, which nobody asks for outside
-    objects: few pixels that matter would hardly count in a mean over all.
+    objects: few pixels that matter would hardly count in a mean over all. Tversky and the published losses are of what is not
+    background, each class against the rest; but for "attention", which counts background as a class.
     """
 
     class_weights: Tensor | None
@@ -62,28 +93,56 @@ class CombinedLoss(nn.Module):
         self.register_buffer("class_weights", given)
 
     def forward(self, logits: Tensor, targets: TargetsLike) -> Tensor:
-        logits = logits.float().contiguous()  # once: each part is twice as fast on it as on channels-last bfloat16
-        total, w = logits.new_zeros(()), self.weights
-        ignore = targets.ignore
+        logits = at_least_float32(logits).contiguous()  # once: each part is twice as fast on it as on channels-last bfloat16
+        w, ignore = self.weights, targets.ignore
         if targets.structures is not None:
-            if w.cross_entropy:
-                total = total + w.cross_entropy * binary_cross_entropy(logits, targets.structures, ignore)
-            return total + w.dice * binary_dice_loss(logits, targets.structures, ignore) if w.dice else total
+            return self._of_structures(logits, targets.structures, ignore)
         if targets.classes is None:
-            return total
+            return logits.new_zeros(())
         maps = 2 * (targets.distance is not None)
-        classes = logits[:, : logits.shape[1] - maps]
-        if w.cross_entropy:
-            total = total + w.cross_entropy * cross_entropy(classes, targets.classes, ignore, class_weights=self.class_weights,
-                                                            weight=targets.weight)
-        if w.dice:
-            total = total + w.dice * soft_dice_loss(classes, targets.classes, ignore)
+        total = self._of_classes(logits[:, : logits.shape[1] - maps], targets.classes, targets.weight, ignore)
         if targets.distance is not None and targets.border is not None:
             objects = targets.classes > 0
             total = total + w.distance * balanced_cross_entropy(logits[:, -2], targets.distance, objects, ignore)
             total = total + w.border * balanced_cross_entropy(logits[:, -1], targets.border, targets.border > 0,
                                                               unknown_or(ignore, ~objects), share=BORDER_SHARE)
         return total
+
+    def _of_structures(self, logits: Tensor, target: Tensor, ignore: Tensor | None) -> Tensor:
+        """Of channels that are sigmoids of their own."""
+        w, total = self.weights, logits.new_zeros(())
+        if w.published is not None:
+            return BINARY[w.published](logits, target, ignore)
+        if w.cross_entropy:
+            total = total + w.cross_entropy * binary_cross_entropy(logits, target, ignore)
+        if w.dice:
+            total = total + w.dice * binary_dice_loss(logits, target, ignore)
+        if w.tversky:
+            total = total + w.tversky * self._tversky(logits, target, ignore)
+        if w.focal:
+            total = total + w.focal * binary_focal_loss(logits, target, ignore, gamma=w.focal_gamma)
+        return total
+
+    def _of_classes(self, logits: Tensor, target: Tensor, weight: Tensor | None, ignore: Tensor | None) -> Tensor:
+        """Of classes that exclude each other; weight: of each pixel in cross-entropy and focal loss."""
+        w, total = self.weights, logits.new_zeros(())
+        if w.published == "attention":
+            return attention_dice_loss(logits, target, ignore)
+        if w.published is not None:
+            return BINARY[w.published](one_against_rest(logits), one_hot(target, logits)[:, 1:], ignore)
+        if w.cross_entropy:
+            total = total + w.cross_entropy * cross_entropy(logits, target, ignore, class_weights=self.class_weights, weight=weight)
+        if w.dice:
+            total = total + w.dice * soft_dice_loss(logits, target, ignore)
+        if w.tversky:
+            total = total + w.tversky * self._tversky(one_against_rest(logits), one_hot(target, logits)[:, 1:], ignore)
+        if w.focal:
+            total = total + w.focal * focal_loss(logits, target, ignore, gamma=w.focal_gamma, class_weights=self.class_weights,
+                                                 weight=weight)
+        return total
+
+    def _tversky(self, logits: Tensor, target: Tensor, ignore: Tensor | None) -> Tensor:
+        return binary_tversky_loss(logits, target, ignore, alpha=self.weights.tversky_alpha, beta=self.weights.tversky_beta)
 
 
 def unknown_or(ignore: Tensor | None, left_out: Tensor) -> Tensor:

@@ -1,22 +1,53 @@
-"""Softmax cross-entropy with ignored pixels, class weights and pixel weights."""
+"""Softmax cross-entropy, and the focal loss, with ignored pixels, class weights and pixel weights."""
 
 from __future__ import annotations
 
 from torch import Tensor
 from torch.nn import functional as F
 
+from biomask.losses.precision import at_least_float32
+
+#: Where 1 - p is smaller it counts as this: the slope of its powers below 1 would be infinite at 0.
+SUREST = 1e-12
+
 
 def cross_entropy(logits: Tensor, target: Tensor, ignore: Tensor | None = None, *,
                   class_weights: Tensor | None = None, weight: Tensor | None = None) -> Tensor:
-    """Mean over images of the mean over known pixels of -w(x) log softmax(logits)[t] (U-Net, eq. 1).
+    """Mean over images of the mean over known pixels of -w(x) log softmax(logits)[t] (U-Net, eq. 1, whose print lacks the minus).
 
     logits: float (B, K, *S). target: int64 (B, *S), 0..K-1. ignore: bool (B, *S), True = unknown.
     class_weights: float (K,), default 1. weight: float (B, *S), default 1; w(x) is their product. An image without known
-    pixels counts 0. Range 0..∞.
+    pixels counts 0. Range 0..∞: 0 where it is right and sure, log K where it knows nothing, a where it is wrong by logits of a.
     """
-    losses = F.cross_entropy(logits.float(), target, weight=class_weights, reduction="none")
-    losses = (losses if weight is None else losses * weight).flatten(1)
+    losses = _each_pixel(logits, target, class_weights)
+    return mean_of_known(losses if weight is None else losses * weight, ignore)
+
+
+def focal_loss(logits: Tensor, target: Tensor, ignore: Tensor | None = None, *, gamma: float = 2.0,
+               class_weights: Tensor | None = None, weight: Tensor | None = None) -> Tensor:
+    """Mean over images of the mean over known pixels of -w(x) (1 - p)^gamma log p, p = softmax(logits)[t]: pixels that are right
+    and sure count less (Lin et al. 2017, arXiv:1708.02002, eq. 5, with the mean over pixels in place of a sum over anchors).
+
+    gamma: 0 gives `cross_entropy`; the paper's is 2. class_weights are its alpha. Other arguments and range as in `cross_entropy`.
+    """
+    plain = _each_pixel(logits, target, None)
+    losses = plain * (-(-plain).expm1()).clamp(min=SUREST) ** gamma
+    if class_weights is not None:
+        losses = losses * class_weights.to(losses.dtype)[target]
+    return mean_of_known(losses if weight is None else losses * weight, ignore)
+
+
+def mean_of_known(losses: Tensor, ignore: Tensor | None) -> Tensor:
+    """Mean over images of the mean over known pixels: losses float (B, *S) → scalar. An image without known pixels counts 0."""
+    losses = losses.flatten(1)
     if ignore is None:
         return losses.mean(dim=1).mean()
     known = (~ignore).flatten(1)
     return ((losses * known).sum(dim=1) / known.sum(dim=1).clamp(min=1)).mean()
+
+
+def _each_pixel(logits: Tensor, target: Tensor, class_weights: Tensor | None) -> Tensor:
+    """-w log p of the true class, float (B, *S)."""
+    logits = at_least_float32(logits)
+    return F.cross_entropy(logits, target, weight=None if class_weights is None else class_weights.to(logits.dtype),
+                           reduction="none")

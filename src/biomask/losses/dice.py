@@ -1,24 +1,37 @@
-"""Soft Dice loss over softmax classes."""
+"""Soft Dice losses over softmax classes, and the sums that they share with those of structures."""
 
 from __future__ import annotations
 
 import torch
 from torch import Tensor
 
+from biomask.losses.precision import at_least_float32
+
 
 def soft_dice_loss(logits: Tensor, target: Tensor, ignore: Tensor | None = None, *, smooth: float = 1.0) -> Tensor:
-    """Mean over images and classes of 1 - (2 Σ p y + smooth) / (Σ p + Σ y + smooth), sums over known pixels.
+    """Mean over images and classes of 1 - (2 Σ p y + smooth) / (Σ p + Σ y + smooth), sums over known pixels (Milletari et al.
+    2016, arXiv:1606.04797, with plain sums below in place of those of squares).
 
     logits: float (B, K, *S). target: int64 (B, *S), 0..K-1. ignore: bool (B, *S), True = unknown.
     Background counts as a class. A class that an image lacks costs what is predicted of it, less with a larger
-    `smooth`. Range 0..1.
+    `smooth`. Range 0..1: 0 where it is right and sure; 1 - smooth / (n + smooth) where each of n pixels of two classes is surely
+    taken for the other.
     """
-    probabilities = logits.float().softmax(dim=1)
-    classes = torch.arange(logits.shape[1], device=logits.device).reshape(-1, *[1] * (logits.ndim - 2))
-    truth = (target.unsqueeze(1) == classes).to(probabilities.dtype)  # much quicker than one_hot, whose integers are moved about
+    probabilities = at_least_float32(logits).softmax(dim=1)
+    both, either = dice_sums(probabilities, one_hot(target, probabilities), ignore)
+    return (1 - (2 * both + smooth) / (either + smooth)).mean()
+
+
+def one_hot(target: Tensor, like: Tensor) -> Tensor:
+    """1 in the channel of the true class: int64 (B, *S) → as `like`, (B, K, *S). Much quicker than torch's, whose integers are
+    moved about."""
+    classes = torch.arange(like.shape[1], device=like.device).reshape(-1, *[1] * (like.ndim - 2))
+    return (target.unsqueeze(1) == classes).to(like.dtype)
+
+
+def dice_sums(probabilities: Tensor, truth: Tensor, ignore: Tensor | None) -> tuple[Tensor, Tensor]:
+    """(Σ p y, Σ p + Σ y) of each image and channel, over known pixels: (B, K, *S) twice → (B, K) twice."""
     if ignore is not None:
         known = (~ignore).unsqueeze(1)
         probabilities, truth = probabilities * known, truth * known
-    both = (probabilities * truth).flatten(2).sum(dim=2)
-    either = (probabilities + truth).flatten(2).sum(dim=2)
-    return (1 - (2 * both + smooth) / (either + smooth)).mean()
+    return (probabilities * truth).flatten(2).sum(dim=2), (probabilities + truth).flatten(2).sum(dim=2)

@@ -1,6 +1,7 @@
 """Metrics: small numpy functions on arrays of class ids or ids of objects; no files, no networks."""
 
 from biomask.metrics.agreement import Agreement, agreement
+from biomask.metrics.article import ArticleScores, article_scores
 from biomask.metrics.average_precision import (
     THRESHOLDS,
     InstanceScores,
@@ -11,7 +12,9 @@ from biomask.metrics.average_precision import (
 )
 from biomask.metrics.boundary import SurfaceDistances, surface, surface_distances
 from biomask.metrics.calibration import Reliability, class_reliability, structure_reliability
-from biomask.metrics.ctc import seg, seg_of_objects
+from biomask.metrics.ctc import Detections, det, detections, seg, seg_of_objects
+from biomask.metrics.fcn import FcnScores, fcn_scores
+from biomask.metrics.isbi import IsbiLevel, IsbiScores, isbi_scores
 from biomask.metrics.matching import Matching, Overlaps, count_overlaps, match_instances, match_overlaps
 from biomask.metrics.overlap import Overlap, confusion_matrix, mean, overlap
 from biomask.metrics.rand import (
@@ -22,27 +25,40 @@ from biomask.metrics.rand import (
     isbi_rand_f,
     rand_after_thinning,
 )
+from biomask.metrics.warping import Mistakes, Warping, warp, warping_error
 
 __all__ = [
     "THRESHOLDS",
     "Agreement",
+    "ArticleScores",
+    "Detections",
+    "FcnScores",
     "InstanceScores",
+    "IsbiLevel",
+    "IsbiScores",
     "Matching",
+    "Mistakes",
     "Overlap",
     "Overlaps",
     "RandScore",
     "Reliability",
     "SurfaceDistances",
+    "Warping",
     "agreement",
+    "article_scores",
     "average_precision",
     "class_reliability",
     "confusion_matrix",
     "count_overlaps",
+    "det",
+    "detections",
+    "fcn_scores",
     "information_after_thinning",
     "instance_scores",
     "isbi_information_f",
     "isbi_rand",
     "isbi_rand_f",
+    "isbi_scores",
     "match_instances",
     "match_overlaps",
     "mean",
@@ -55,4 +71,6 @@ __all__ = [
     "structure_reliability",
     "surface",
     "surface_distances",
+    "warp",
+    "warping_error",
 ]

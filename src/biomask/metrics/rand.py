@@ -30,6 +30,9 @@ class RandScore:
     fn: int
     """In one region of the truth alone: what splits cost."""
 
+    def __add__(self, other: RandScore) -> RandScore:
+        return RandScore(self.tp + other.tp, self.fp + other.fp, self.fn + other.fn)
+
     @property
     def precision(self) -> float | None:
         """tp / (tp + fp); None without foreground."""
@@ -58,12 +61,7 @@ def isbi_rand(truth: npt.NDArray[Any], segmentation: npt.NDArray[Any]) -> RandSc
     >>> isbi_rand(np.array([[1, 1, 0, 2]]), np.array([[1, 1, 1, 1]]))
     RandScore(tp=5, fp=4, fn=0)
     """
-    tp = both_true = both_found = 0
-    for true, found, pairs, alone in _tables(truth, segmentation):
-        tp += _squares(pairs) + alone
-        both_true += _squares(true)
-        both_found += _squares(found) + alone
-    return RandScore(tp, both_found - tp, both_true - tp)
+    return region_scores(truth, segmentation)[0]
 
 
 def isbi_rand_f(truth: npt.NDArray[Any], segmentation: npt.NDArray[Any]) -> float | None:
@@ -80,33 +78,40 @@ def isbi_information_f(truth: npt.NDArray[Any], segmentation: npt.NDArray[Any]) 
     >>> isbi_information_f(np.array([[1, 1, 2, 2]]), np.array([[7, 7, 3, 3]]))
     1.0
     """
-    scores = list[float | None]()
+    return mean(region_scores(truth, segmentation)[1])
+
+
+def region_scores(truth: npt.NDArray[Any], segmentation: npt.NDArray[Any]) -> tuple[RandScore, tuple[float | None, ...]]:
+    """(`isbi_rand`, for each slice what `isbi_information_f` is the mean of) from one count of the regions."""
+    rand, scores = RandScore(0, 0, 0), list[float | None]()
     for true, found, pairs, alone in _tables(truth, segmentation):
+        tp = _squares(pairs) + alone
+        rand += RandScore(tp, _squares(found) + alone - tp, _squares(true) - tp)
         n = int(true.sum())
         single = alone / n * np.log(n) if n else 0.0
         h_true, h_found, h_both = _entropy(true, n), _entropy(found, n) + single, _entropy(pairs, n) + single
         # F of I / H(A) and I / H(B), which needs no case of its own where one of them is 0.
         whole = h_true + h_found
         scores.append(None if not n else max(0.0, float(2 * (whole - h_both) / whole)) if whole > 0 else 0.0)
-    return mean(scores)
+    return rand, tuple(scores)
 
 
 def regions(inside: npt.NDArray[np.bool_]) -> npt.NDArray[np.int32]:
     """Ids of the 4-connected regions of each slice: bool (Y, X) or (Z, Y, X) to int32 of the same shape, 0 = membrane."""
-    return np.stack([ndimage.label(plane)[0] for plane in _planes(inside)]).astype(np.int32).reshape(inside.shape)
+    return np.stack([ndimage.label(plane)[0] for plane in planes(inside)]).astype(np.int32).reshape(inside.shape)
 
 
 def thinned(probabilities: npt.NDArray[Any], threshold: float) -> npt.NDArray[np.int32]:
     """Regions grown until only lines of one pixel part them.
 
-    probabilities: of cell interior, float (Y, X) or (Z, Y, X), 0..1. The 4-connected regions above the threshold are the
+    probabilities: of cell interior, (Y, X) or (Z, Y, X), 0..1. The 4-connected regions above the threshold are the
     markers of a 4-connected watershed of -p over each slice, with a line between basins. int32 ids, 0 = line.
     """
     out = np.zeros(probabilities.shape, np.int32)
-    for plane, result in zip(_planes(probabilities), _planes(out), strict=True):
+    for plane, result in zip(planes(probabilities), planes(out), strict=True):
         markers = ndimage.label(plane > threshold)[0]
         if markers.any():  # without any, watershed would choose its own
-            result[:] = watershed(-plane, markers, connectivity=1, watershed_line=True)
+            result[:] = watershed(-plane.astype(np.float64), markers, connectivity=1, watershed_line=True)
     return out
 
 
@@ -127,7 +132,8 @@ def information_after_thinning(truth: npt.NDArray[Any], probabilities: npt.NDArr
     return max((s for s in scores.values() if s is not None), default=None), scores
 
 
-def _planes(array: npt.NDArray[Any]) -> Iterator[npt.NDArray[Any]]:
+def planes(array: npt.NDArray[Any]) -> Iterator[npt.NDArray[Any]]:
+    """The slices of (Y, X) or (Z, Y, X). Raises SizeError for other shapes."""
     if array.ndim not in (2, 3):
         raise SizeError(f"an array of shape {array.shape} is neither a slice (y, x) nor a stack of them")
     yield from array if array.ndim == 3 else array[None]
@@ -138,7 +144,7 @@ def _tables(truth: npt.NDArray[Any], segmentation: npt.NDArray[Any]) -> Iterator
     truth, segmentation = np.asarray(truth), np.asarray(segmentation)
     if truth.shape != segmentation.shape:
         raise SizeError(f"truth has shape {truth.shape}, segmentation {segmentation.shape}")
-    for true, found in zip(_planes(truth), _planes(segmentation), strict=True):
+    for true, found in zip(planes(truth), planes(segmentation), strict=True):
         overlaps = count_overlaps(true, np.where(true != 0, found, 0))
         yield (overlaps.true_areas, overlaps.predicted_areas, overlaps.shared,
                int(overlaps.true_areas.sum() - overlaps.shared.sum()))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import product
 from math import log
@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from biomask.data.task import Task
 from biomask.prediction.overlap_tile import predict_tiles
 
-Augment = Literal["none", "mirrors", "symmetries"]
+Augment = Literal["none", "mirrors", "symmetries", "rotations"]
 
 
 @dataclass(frozen=True)
@@ -39,15 +39,28 @@ class Symmetry:
         return np.flip(array, self.flips) if self.flips else array
 
 
-def symmetries(mode: Augment, dims: int, flip: Sequence[str] = ("z", "y", "x"), *, turn: bool = True) -> list[Symmetry]:
-    """The copies of a mode, the image as it is first.
+IDENTITY = Symmetry((), False)
+
+#: The eight of the square by their names in recipes: degrees from y to x, "mirror" = mirrored along x before.
+ROTATIONS: Mapping[str, Symmetry] = {
+    "0": IDENTITY, "90": Symmetry((-1,), True), "180": Symmetry((-1, -2), False), "270": Symmetry((-2,), True),
+    "mirror 0": Symmetry((-1,), False), "mirror 90": Symmetry((), True), "mirror 180": Symmetry((-2,), False),
+    "mirror 270": Symmetry((-1, -2), True)}
+
+
+def symmetries(mode: Augment, dims: int, flip: Sequence[str] = ("z", "y", "x"), *, turn: bool = True,
+               rotations: Sequence[str] = ()) -> list[Symmetry]:
+    """The copies of a mode, the image as it is first where it is among them.
 
     none: 1. mirrors: 2 for each axis that may be mirrored. symmetries: those and, where both y and x may be mirrored and
-    `turn`, each with y and x exchanged: the 8 of the square in 2D. (The U-Net paper took the mean over seven turned copies
-    and did not say which.)
+    `turn`, each with y and x exchanged: the 8 of the square in 2D. rotations: those of the symmetries that are named, in y-x; the
+    image as it is where none may be taken. (The U-Net paper took the mean over seven turned copies and did not say which.)
     """
     if mode == "none":
-        return [Symmetry((), False)]
+        return [IDENTITY]
+    if mode == "rotations":
+        allowed = symmetries("symmetries", dims, flip, turn=turn)
+        return [ROTATIONS[name] for name in rotations if ROTATIONS[name] in allowed] or [IDENTITY]
     axes = [-1 - i for i in range(dims) if "xyz"[i] in flip]
     found = [tuple(a for a, used in zip(axes, chosen, strict=True) if used) for chosen in product((False, True), repeat=len(axes))]
     exchange = (False, True) if mode == "symmetries" and turn and {"y", "x"} <= set(flip) else (False,)

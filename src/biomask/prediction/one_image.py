@@ -43,8 +43,8 @@ class Predicted:
 def predict_image(work: Work, image: Image, done: Callable[[int, int], None] | None = None) -> Predicted:
     """Predict an image. done(n, of) is called as parts are ready.
 
-    Raises SizeError for an image that the model does not take, InputError where --memory is too little or --rescale auto does
-    not know the size of a pixel.
+    Raises SizeError or ReadError for an image that `require_fit` refuses, InputError where --memory is too little or --rescale
+    auto does not know the size of a pixel.
     """
     model, task = work.model, work.model.task
     require_fit(image, model, image.name)

@@ -98,10 +98,10 @@ def parse_tile(text: str) -> TileChoice:
 
 
 def parse_augment(text: str | None) -> Augment | None:
-    """none, mirrors, symmetries, or None."""
-    if text is not None and text not in ("none", "mirrors", "symmetries"):
-        raise UsageError(f"--augment {text!r} is not none, mirrors or symmetries", fix="e.g. --augment none")
-    return text  # type: ignore[return-value]
+    """none, mirrors, symmetries, rotations, or None."""
+    if text not in (None, *get_args(Augment)):
+        raise UsageError(f"--augment {text!r} is not none, mirrors, symmetries or rotations", fix="e.g. --augment none")
+    return cast("Augment | None", text)
 
 
 def parse_mode(text: str | None) -> Mode | None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -52,8 +52,10 @@ class PredictResult:
 
 
 def predict(model: Model, images: str | Path, out: str | Path, options: PredictOptions | None = None, *,
-            progress: Progress | None = None) -> PredictResult:
+            jobs: Sequence[Job] | None = None, progress: Progress | None = None) -> PredictResult:
     """Predict every image below `images` (or the one file) into `out`; run again, it does what is missing.
+
+    jobs: images chosen by name in place of those below `images`.
 
     Raises ManyErrors after all good images are done, listing the failed ones, and DiskFullError at once.
     """
@@ -63,7 +65,8 @@ def predict(model: Model, images: str | Path, out: str | Path, options: PredictO
     selection = _selection(model, options)
     structures = tuple(e.name for e in model.legend)[1:] if model.task.kind == "multilabel" else ()
     wanted = Wanted(options.probabilities, options.objects, structures, options.attention)
-    jobs, broken = plan_jobs(Path(images), out, selection, wanted, progress)
+    jobs, broken = (plan_jobs(Path(images), out, selection, wanted, progress) if jobs is None else
+                    (list(jobs), list[tuple[Job, BiomaskError]]()))
     work = Work.of(model, options)
     if options.attention:
         Gates(work.network)  # refuses a model without them before any work is done

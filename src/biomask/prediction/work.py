@@ -68,4 +68,4 @@ def copies_of(model: Model, options: PredictOptions) -> list[Symmetry]:
     """The copies that predictions are the mean of."""
     recipe = model.header.recipe
     return symmetries(options.augment or recipe.prediction.augment or "none", model.header.spatial_dims, recipe.augmentation.flip,
-                      turn=recipe.augmentation.rotate90)
+                      turn=recipe.augmentation.rotate90, rotations=recipe.prediction.rotations)

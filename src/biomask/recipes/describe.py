@@ -74,7 +74,7 @@ def flops(network: nn.Module, side: int) -> float:
 def _elementwise(*values: Any) -> Tensor:
     """Of tensors and numbers, the first a tensor."""
     shapes = [v.shape for v in values if isinstance(v, Tensor)]
-    return cast(Tensor, values[0]).new_empty(torch.broadcast_shapes(*shapes))
+    return cast(Tensor, values[0]).new_empty(torch.broadcast_shapes(*shapes))  # type: ignore[no-untyped-call]
 
 
 def _joined(parts: Sequence[Tensor], axis: int = 0) -> Tensor:
@@ -82,6 +82,12 @@ def _joined(parts: Sequence[Tensor], axis: int = 0) -> Tensor:
     shape = list(parts[0].shape)
     shape[axis] = sum(p.shape[axis] for p in parts)
     return parts[0].new_empty(shape)
+
+
+def _averaged(x: Tensor, axes: Sequence[int] | None, kept: bool = False) -> Tensor:
+    """kept: whether axes that are averaged over stay, of length 1."""
+    gone = {axis % x.ndim for axis in axes or range(x.ndim)}
+    return x.new_empty([1 if axis in gone else n for axis, n in enumerate(x.shape) if kept or axis not in gone])
 
 
 def _resized(x: Tensor, size: Sequence[int], *_: Any) -> Tensor:
@@ -98,7 +104,7 @@ OUTPUTS: Mapping[Any, Callable[..., Any]] = {
     **dict.fromkeys((_aten.upsample_bilinear2d.default, _aten.upsample_trilinear3d.default), _resized),
     _aten.cat.default: _joined,
     _aten.stack.default: lambda parts, axis=0: _joined([p.unsqueeze(axis) for p in parts], axis),
-    _aten.mean.dim: lambda x, axes: x.select(axes[0], 0),
+    _aten.mean.dim: _averaged,
     _aten.native_batch_norm.default: lambda x, *_: (torch.empty_like(x), x.new_empty(0), x.new_empty(0)),
 }
 
@@ -107,7 +113,7 @@ class _Counter(TorchDispatchMode):  # type: ignore[no-untyped-call]
     """Adds up the operations of whatever runs, by torch's own formulas."""
 
     def __init__(self) -> None:
-        super().__init__()
+        super().__init__()  # type: ignore[no-untyped-call]
         self.flops = 0
 
     @classmethod
@@ -116,7 +122,7 @@ class _Counter(TorchDispatchMode):  # type: ignore[no-untyped-call]
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         kwargs = kwargs or {}
-        out = OUTPUTS.get(func, func)(*args, **kwargs)
+        out = func(*args, **kwargs) if kwargs else OUTPUTS.get(func, func)(*args)
         formula = flop_registry.get(func._overloadpacket)
         self.flops += formula(*args, **kwargs, out_val=out) if formula is not None else 0
         return out

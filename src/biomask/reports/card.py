@@ -28,8 +28,8 @@ RARE, HARDLY = 0.01, 0.5
 MEDICAL = ("Not a medical device: for research, not for diagnosis, treatment or any decision about a patient. Nothing here was "
            "validated for that.")
 
-NO_ORIGIN = ("The licence of the training images is not known to biomask. Who shares the model has to state it here; a file LICENSE "
-             "or README in the data folder would have been named.")
+NO_ORIGIN = ("The licence of the training images is not known to biomask. Who shares the model has to state it here; a file "
+             "LICENSE or README in the data folder would have been named.")
 
 NO_LICENCE = "The licence of this model is not known to biomask. Who shares the model has to state it here."
 

@@ -7,7 +7,7 @@ from typing import Any
 
 from biomask.evaluation.instances import COUNTS, SCORES
 from biomask.labels import Legend
-from biomask.reports.blocks import Cell, Gallery, Headline, Jump, KeyValues, Paragraph, Section, Table
+from biomask.reports.blocks import Block, Cell, Fold, Gallery, Headline, Jump, KeyValues, Paragraph, Section, Table, show
 from biomask.reports.examples import Example
 from biomask.reports.figures import per_image_scores
 from biomask.reports.html import render
@@ -17,6 +17,7 @@ from biomask.reports.parts import (
     class_names,
     class_table,
     count,
+    ends_of,
     examples_section,
     folded,
     interval_note,
@@ -39,6 +40,9 @@ HOW = "In a mean over images each image counts alike; pooled over pixels, large 
 
 HOW_OBJECTS = "In a mean over images each image counts alike; pooled over objects, images with many of them count more."
 
+#: What scores of ISBI 2012 are called where they are those at one threshold.
+AT_A_THRESHOLD: Mapping[str, str] = {"pixel_f": "F of cell pixels", "pixel_error": "pixel error"}
+
 #: Scores of pixels in the table of each image of objects; the others are in the JSON.
 OF_PIXELS = ("dice", "hd95", "nsd")
 
@@ -54,7 +58,8 @@ def evaluation_report(evaluation: Mapping[str, Any], examples: Sequence[Example]
     first, *rest = _of_objects(evaluation) if objects else _of_pixels(evaluation)
     shown = (examples_section(examples, over="the images scored here"),) if examples or not objects else ()
     sections = [*paired_section(evaluation, pictures), *annotator_section(evaluation), *shown, *rest, *groups_section(evaluation),
-                *calibration_section(evaluation), methods_section(evaluation_methods(evaluation, versions())),
+                *calibration_section(evaluation), *measure_sections(evaluation),
+                methods_section(evaluation_methods(evaluation, versions())),
                 Section("What was compared", (KeyValues(_compared(evaluation)),), "compared")]
     ways = Jump(tuple((s.title, s.anchor) for s in sections))
     return render("Evaluation report", f"{evaluation['predictions']} against {evaluation['truth']}, {images}",
@@ -97,6 +102,30 @@ def _objects_of_each_image(evaluation: Mapping[str, Any]) -> Section:
     table = Table(("image", *columns.values()), tuple((str(r["name"]), *(r.get(k) for k in columns)) for r in rows),
                   notes_again(evaluation))
     return Section("Each image", (figure, folded(table, "images with all their scores")), "images")
+
+
+def measure_sections(evaluation: Mapping[str, Any]) -> tuple[Section, ...]:
+    """One for each challenge or paper whose scores were asked for."""
+    sections = list[Section]()
+    for name, found in (evaluation.get("metrics") or {}).items():
+        titles_, sure = found["scores"], found["intervals"]
+        table = Table(("score", "all images together", "mean over images", "low", "high", "low and high are"), tuple(
+            (title, _fine(found["pooled"][key]), _fine(found["mean"][key]), _fine(sure[key]["low"]), _fine(sure[key]["high"]),
+             ends_of(sure[key])) for key, title in titles_.items()), tuple(map(str, found["says"])))
+        blocks: list[Block] = [table]
+        if "thresholds" in found:
+            heads = {k: AT_A_THRESHOLD.get(k, titles_.get(k, k)) for k in found["thresholds"][0] if k != "threshold"}
+            rows = tuple((f"{r['threshold']:g}", *(_fine(r[k]) for k in heads)) for r in found["thresholds"])
+            blocks.append(Fold("At each threshold", (Table(("threshold", *heads.values()), rows),)))
+        each = tuple((str(r["name"]), *(_fine(r[key]) for key in titles_)) for r in found["per_image"])
+        blocks.append(Fold(count(len(each), "image"), (Table(("image", *titles_.values()), each),)))
+        sections.append(Section(str(found["title"]), tuple(blocks), name))
+    return tuple(sections)
+
+
+def _fine(value: float | None) -> Cell:
+    """With more digits where there is little: warping errors are a few in ten thousand."""
+    return show(value) if value is None or value == 0 or abs(value) >= 0.01 else f"{value:.6f}"
 
 
 def objects_line(evaluation: Mapping[str, Any]) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
@@ -228,6 +228,18 @@ def side_by_side_gallery(these: Example, others: Example) -> Gallery:
     figures = tuple(Figure(picture(rgb, LONGEST), "image/png", f"{these.name}: {caption}", caption) for caption, rgb in drawn)
     scores = f"{METRIC[these.kind]} {show(others.score)} before, {show(these.score)} now"
     return Gallery(figures, 3, f"{these.name} · {scores}")
+
+
+def comparison_gallery(name: str, sides: Mapping[str, Example]) -> Gallery:
+    """An image with its truth, and what each side predicted with its errors below."""
+    first = next(iter(sides.values()))
+    drawn = {side: dict(panels(e)) for side, e in sides.items()}
+    one = next(iter(drawn.values()))
+    scores = {side: f"{side}: {METRIC[first.kind]} {show(e.score)}" for side, e in sides.items()}
+    shown = [("image", one["image"]), *((scores[s], d["prediction"]) for s, d in drawn.items()),
+             ("truth", one["truth"]), *((f"errors of {s}", d["errors"]) for s, d in drawn.items())]
+    figures = tuple(Figure(picture(rgb, LONGEST), "image/png", f"{name}: {caption}", caption) for caption, rgb in shown)
+    return Gallery(figures, 1 + len(sides), name)
 
 
 def shrunk(example: Example, longest: int) -> Example:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from math import prod
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -27,7 +28,16 @@ from biomask.prediction.objects import find_objects
 from biomask.prediction.options import PredictOptions
 from biomask.prediction.work import copies_of
 from biomask.reports.blocks import Gallery
-from biomask.reports.examples import LONGEST, MOST_EXAMPLES, Example, compared, shrunk, side_by_side_gallery, worst_first
+from biomask.reports.examples import (
+    LONGEST,
+    MOST_EXAMPLES,
+    Example,
+    compared,
+    comparison_gallery,
+    shrunk,
+    side_by_side_gallery,
+    worst_first,
+)
 from biomask.reports.prediction import Sizes
 from biomask.reports.unusual import striking_first, unusual
 from biomask.stored import Plane
@@ -37,6 +47,7 @@ from biomask.training.validation import AS_IT_IS, validation_tile
 if TYPE_CHECKING:
     import torch
 
+    from biomask.comparison.run import Compared
     from biomask.data.dataset import Dataset
 
 #: Held-out images shown after a training, and the most that are looked at to find the worst of them.
@@ -225,6 +236,39 @@ def changed_pictures(judged: Judged) -> tuple[Gallery, ...]:
         if len(pair) == 2 and pair[0] is not None and pair[1] is not None:
             found.append(side_by_side_gallery(*(shrunk(compared(e), LONGEST) for e in pair if e is not None)))
     return tuple(found)
+
+
+def compared_pictures(comparison: Compared) -> tuple[Gallery, ...]:
+    """The images on which the sides of a comparison differ most, then the worst one of each, with what every side made of them."""
+    sides, rows = comparison.sides, {i["name"]: i for i in comparison.record["images"]}
+    if not sides:
+        return ()
+    first = next(iter(sides.values()))
+    pixels = {r["name"]: r["pixels"] for r in first.scores["per_image"]}
+    scored = {name: [float(row[s]) for s in sides if row.get(s) is not None] for name, row in rows.items()
+              if pixels.get(name, MOST_PIXELS + 1) <= MOST_PIXELS}
+    spread_out = sorted((n for n, v in scored.items() if len(v) > 1), key=lambda n: min(scored[n]) - max(scored[n]))
+    worst = [min((n for n in scored if rows[n].get(side) is not None), key=partial(_value, rows, side), default=None)
+             for side in sides]
+    chosen = [n for n in dict.fromkeys((*spread_out[:MOST_CHANGED // 2], *worst)) if n is not None][:MOST_CHANGED]
+    found = list[Gallery]()
+    for name in chosen:
+        drawn = {side: _side_example(judged, name) for side, judged in sides.items()}
+        known = {side: example for side, example in drawn.items() if example is not None}
+        if known:
+            found.append(comparison_gallery(name, {s: shrunk(compared(e), LONGEST) for s, e in known.items()}))
+    return tuple(found)
+
+
+def _value(rows: Mapping[str, Mapping[str, Any]], side: str, name: str) -> float:
+    return float(rows[name][side])
+
+
+def _side_example(judged: Judged, name: str) -> Example | None:
+    """An image as one side predicted it; None where it was not, or cannot be read."""
+    case = _with_images({c.name: c for c in judged.cases}, Path(judged.scores["truth"])).get(name)
+    image = None if case is None else _readable(case, judged)
+    return None if case is None or image is None else _judged_example(case, judged, image)
 
 
 def _judged_example(case: Case, judged: Judged, image: Image) -> Example | None:

@@ -114,7 +114,7 @@ def _resampled(record: Mapping[str, Any]) -> str:
 
 
 def _copies(record: Mapping[str, Any]) -> str:
-    how = {"mirrors": "mirrored", "symmetries": "mirrored and turned"}.get(str(record.get("augment")))
+    how = {"mirrors": "mirrored", "symmetries": "mirrored and turned", "rotations": "turned"}.get(str(record.get("augment")))
     return f"Predictions are the mean over {how} copies of each image." if how else ""
 
 

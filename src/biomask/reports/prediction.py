@@ -55,7 +55,8 @@ MEASURED = {"objects_per_mm2": "objects a mm²", "objects_per_mm3": "objects a m
 
 #: How often an image is predicted, by name.
 COPIES = {"none": "once", "mirrors": "as the mean over mirrored copies",
-          "symmetries": "as the mean over mirrored and turned copies"}
+          "symmetries": "as the mean over mirrored and turned copies",
+          "rotations": "as the mean over copies turned as the recipe lists"}
 
 #: What counts as an object, by kind.
 OBJECTS = {"classes": "connected pieces of a class", "multilabel": "connected pieces of a structure",

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from biomask.data.task import CUT
 from biomask.instances import Thresholds
 from biomask.labels import Legend
-from biomask.prediction.maps import symmetries
+from biomask.prediction.maps import Augment, symmetries
 from biomask.prediction.refine import CALIBRATION
 from biomask.reports.blocks import Block, Cell, Paragraph, Points, Section, Table, show
 
@@ -147,9 +147,12 @@ def heads_section(header: ModelHeader) -> tuple[Section, ...]:
 
 
 def copies_of_header(header: ModelHeader) -> int:
-    """How many mirrored or turned copies of an image can be predicted."""
-    augmentation = header.recipe.augmentation
-    return len(symmetries("symmetries", header.spatial_dims, augmentation.flip or (), turn=augmentation.rotate90 is not False))
+    """How many mirrored or turned copies of an image are predicted, or can be where none are."""
+    augmentation, prediction = header.recipe.augmentation, header.recipe.prediction
+    kept = prediction.augment or "none"
+    mode: Augment = "symmetries" if kept == "none" else kept
+    return len(symmetries(mode, header.spatial_dims, augmentation.flip or (), turn=augmentation.rotate90 is not False,
+                          rotations=prediction.rotations))
 
 
 def _copies(header: ModelHeader, tried: Mapping[str, float | None]) -> Sequence[tuple[Cell, ...]]:

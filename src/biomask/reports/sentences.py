@@ -26,6 +26,14 @@ NETWORKS: Mapping[str, tuple[str, str]] = {
 }
 
 
+#: Losses of papers or of their code.
+PUBLISHED: Mapping[str, str] = {
+    "optic-disc": "half the binary cross-entropy plus half the soft Dice loss [@soft-dice]",
+    "unet++": "half the binary cross-entropy less the soft Dice coefficient over the batch, as in the code of UNet++ [@unet++]",
+    "unet++-printed": "the loss of the UNet++ paper, as printed [@unet++]",
+    "attention": "the soft Dice loss of the code of the Attention U-Net [@attention]"}
+
+
 def listed(parts: Sequence[str]) -> str:
     """a, b and c.
 
@@ -128,28 +136,43 @@ def target_said(header: ModelHeader) -> str:
     if s.target == "distance":
         return ("Beside the class of each pixel it learnt two maps: the distance to the edge of its object, 1 at the centre, and "
                 f"the border between touching objects, {s.border_width} px on either side.")
-    return (f"Borders between touching objects, {s.border_width} px on either side, were background, and weighed up to {s.w0:g} "
-            f"more in the loss (σ = {s.sigma:g} px) [@unet].")
+    if s.weights == "plug-in":
+        return ("Lines of 1 to 2 px between touching objects were background. Background weighed more near objects and between "
+                "them, by the formula of the U-Net plug-in [@plug-in].")
+    return (f"Lines of 1 to 2 px between touching objects were background, and weighed up to {s.w0:g} more in the loss "
+            f"(σ = {s.sigma:g} px) [@unet].")
 
 
 def loss_said(header: ModelHeader) -> str:
     """What was minimised."""
     loss, task = header.recipe.loss, header.task
-    parts = []
-    if loss.cross_entropy:
-        kind = "binary cross-entropy" if task.kind == "multilabel" else "cross-entropy"
-        weights = ""
-        if loss.class_weights is not None and task.kind != "multilabel":
-            names = [literal(e.name) for e in Legend.from_json(header.legend)]
-            each = listed([f"{w:g} for {n}" for w, n in zip(loss.class_weights, names, strict=False)])
-            weights = f" (class weights {each})"
-        parts.append(f"{_times(loss.cross_entropy)}{kind}{weights}")
-    if loss.dice:
-        parts.append(f"{_times(loss.dice)}soft Dice loss [@soft-dice]")
+    parts = [PUBLISHED[loss.published]] if loss.published is not None else _terms_said(header)
     if task.maps:
         parts += [f"{_times(w)}balanced cross-entropy of the {what} map" for w, what in
                   ((loss.distance, "distance"), (loss.border, "border")) if w]
-    return f"The loss was the sum of {listed(parts)}." if len(parts) > 1 else f"The loss was {listed(parts)}."
+    said = f"The loss was the sum of {listed(parts)}." if len(parts) > 1 else f"The loss was {listed(parts)}."
+    if loss.heads is None or header.recipe.network.name != "unet++":
+        return said
+    return said + f" It was averaged over the heads of the network with weights {listed([f'{w:g}' for w in loss.heads])}."
+
+
+def _terms_said(header: ModelHeader) -> list[str]:
+    """The parts of a loss that is a sum."""
+    loss, multilabel = header.recipe.loss, header.task.kind == "multilabel"
+    weights = ""
+    if loss.class_weights is not None and not multilabel:
+        names = [literal(e.name) for e in Legend.from_json(header.legend)]
+        weights = f" (class weights {listed([f'{w:g} for {n}' for w, n in zip(loss.class_weights, names, strict=False)])})"
+    parts = []
+    if loss.cross_entropy:
+        parts.append(f"{_times(loss.cross_entropy)}{'binary cross-entropy' if multilabel else 'cross-entropy'}{weights}")
+    if loss.dice:
+        parts.append(f"{_times(loss.dice)}soft Dice loss [@soft-dice]")
+    if loss.tversky:
+        parts.append(f"{_times(loss.tversky)}Tversky loss [@tversky] (α = {loss.tversky_alpha:g}, β = {loss.tversky_beta:g})")
+    if loss.focal:
+        parts.append(f"{_times(loss.focal)}focal loss [@focal] (γ = {loss.focal_gamma:g}){'' if loss.cross_entropy else weights}")
+    return parts
 
 
 def _times(weight: float) -> str:
@@ -167,7 +190,7 @@ def augmentation_said(header: ModelHeader) -> str:
         found.append("turned by multiples of 90°")
     if a.warp:
         parts = [f"rotated by up to {a.rotate:g}°" if a.rotate else "",
-                 f"scaled by up to {percent(a.scale)}" if a.scale else "", f"stretched by up to {percent(STRETCH)} along each axis",
+                 f"scaled by up to {percent(a.scale)}, stretched by up to {percent(STRETCH)} along each axis" if a.scale else "",
                  f"deformed elastically (displacements with a standard deviation of {a.elastic:g} px on a coarse grid of 3 points "
                  "along each axis [@unet])" if a.elastic else ""]
         found.append(f"with a probability of {a.warp:g} " + listed([p for p in parts if p]))
@@ -180,8 +203,10 @@ def augmentation_said(header: ModelHeader) -> str:
 
 def optimisation_said(t: TrainingSettings, steps: int | None, time: str) -> str:
     """Optimiser, rate, budget."""
-    optimizer = (f"AdamW [@adamw] (weight decay {t.weight_decay:g})" if t.optimizer == "adamw" else
-                 f"stochastic gradient descent [@momentum] (momentum {t.momentum:g}, weight decay {t.weight_decay:g})")
+    optimizer = {"adamw": f"AdamW [@adamw] (weight decay {t.weight_decay:g})",
+                 "adam": f"Adam [@adam] (weight decay {t.weight_decay:g})",
+                 "sgd": f"stochastic gradient descent [@momentum] (momentum {t.momentum:g}, weight decay {t.weight_decay:g})",
+                 }[t.optimizer]
     patch = " × ".join(map(str, t.patch)) + " px" if t.patch else ""
     batch = f" on batches of {t.batch} patches{f' of {patch}' if patch else ''}" if t.batch else ""
     rate = f"a learning rate of up to {t.lr:g}"
@@ -189,6 +214,8 @@ def optimisation_said(t: TrainingSettings, steps: int | None, time: str) -> str:
         rate += ", constant until the validation score no longer rose, then lowered linearly to 0"
     elif t.schedule == "cosine":
         rate += " that followed a half cosine to 0 [@cosine]"
+    elif t.schedule == "step":
+        rate += f" that was multiplied by {t.drop_factor:g} after each {percent(t.drop_every)} of the training"
     if t.warmup:
         rate += f" after a linear rise over the first {percent(t.warmup)} of the training"
     lasted = listed([f"{steps:,} steps"] if steps and not time else [f"{steps:,} steps ({time})"] if steps else [])
@@ -219,6 +246,8 @@ def decision_said(header: ModelHeader) -> str:
     if header.recipe.prediction.augment not in (None, "none"):
         copies = copies_of_header(header)
         found.append(f"Predictions are the mean over {copies} mirrored or turned copies of each image.")
+    if header.task.kind == "classes":
+        found += _refined_said(header)
     if CUT in header.thresholds:
         name = literal(list(Legend.from_json(header.legend))[-1].name)
         found.append(f"A pixel is {name} where its probability is above {header.thresholds[CUT]:g}, a threshold tuned on the "
@@ -228,6 +257,15 @@ def decision_said(header: ModelHeader) -> str:
     if header.task.kind == "instances":
         found.append(_objects_said(header))
     return " ".join(found)
+
+
+def _refined_said(header: ModelHeader) -> list[str]:
+    """What follows the network, of classes."""
+    wanted = header.recipe.prediction
+    calibrated = wanted.calibrate and header.task.entries == 2
+    return (["Probabilities were brought to how often they were right on the held-out images, by a monotone cubic "
+             "[@sliding-window]."] if calibrated else []) + (
+        [f"They were filtered by the median over a disk of {wanted.median} px."] if wanted.median else [])
 
 
 def _objects_said(header: ModelHeader) -> str:

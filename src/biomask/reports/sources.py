@@ -30,6 +30,13 @@ SOURCES: Mapping[str, str] = {
                "learning-based biomedical image segmentation. Nat Methods 2021, 18: 203–211. doi:10.1038/s41592-020-01008-z",
     "soft-dice": "Milletari F, Navab N, Ahmadi S-A. V-Net: fully convolutional neural networks for volumetric medical image "
                  "segmentation. 3DV 2016: 565–571. doi:10.1109/3DV.2016.79",
+    "tversky": "Salehi SSM, Erdogmus D, Gholipour A. Tversky loss function for image segmentation using 3D fully convolutional "
+               "deep networks. MLMI 2017, LNCS 10541: 379–387. doi:10.1007/978-3-319-67389-9_44",
+    "focal": "Lin T-Y, Goyal P, Girshick R, He K, Dollár P. Focal loss for dense object detection. ICCV 2017: 2999–3007. "
+             "doi:10.1109/ICCV.2017.324",
+    "plug-in": "Falk T, Mai D, Bensch R, et al. U-Net: deep learning for cell counting, detection, and morphometry. Nat Methods "
+               "2019, 16: 67–70. doi:10.1038/s41592-018-0261-2",
+    "adam": "Kingma DP, Ba J. Adam: a method for stochastic optimization. ICLR 2015. arXiv:1412.6980",
     "adamw": "Loshchilov I, Hutter F. Decoupled weight decay regularization. ICLR 2019. arXiv:1711.05101",
     "momentum": "Sutskever I, Martens J, Dahl G, Hinton G. On the importance of initialization and momentum in deep learning. "
                 "ICML 2013, PMLR 28(3): 1139–1147",

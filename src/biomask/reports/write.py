@@ -18,6 +18,7 @@ from biomask.reports.evaluation import evaluation_report
 from biomask.reports.gather import (
     HeldOut,
     changed_pictures,
+    compared_pictures,
     evaluation_examples,
     fold_examples,
     held_out_examples,
@@ -34,10 +35,11 @@ if TYPE_CHECKING:
     import torch
 
     from biomask.checking import Checked
+    from biomask.comparison.run import Compared
     from biomask.data.dataset import Dataset
 
-__all__ = ["evaluation_examples", "read_choices", "read_log", "write_check_report", "write_demo_report", "write_evaluation_report",
-           "write_prediction_report", "write_training_report"]
+__all__ = ["evaluation_examples", "read_choices", "read_log", "write_check_report", "write_comparison_report", "write_demo_report",
+           "write_evaluation_report", "write_prediction_report", "write_training_report"]
 
 
 def write_training_report(folder: Path, dataset: Dataset, held_out: Dataset | None, device: torch.device) -> Path:
@@ -73,6 +75,13 @@ def write_evaluation_report(path: Path, judged: Judged) -> Path:
     """An evaluation as HTML, with its images where they stand beside the truth, the worst first."""
     return _write(path.parent, evaluation_report(judged.scores, evaluation_examples(judged), changed_pictures(judged)),
                   path.name)
+
+
+def write_comparison_report(out: Path, compared: Compared) -> Path:
+    """`report.html` of a comparison, with the images on which its sides differ most."""
+    from biomask.reports.comparison import comparison_report
+
+    return _write(out, comparison_report(compared.record, compared_pictures(compared)))
 
 
 def write_demo_report(out: Path, judged: Judged, comparison: Mapping[str, float], *, seconds: float) -> Path:

@@ -12,7 +12,10 @@ from biomask.checkpoint import MODEL_FILE, load_model
 from biomask.errors import MissingPathError, ModelFileError, UsageError
 from biomask.models.ensemble import Ensemble
 from biomask.models.weights import fitting, read_weights
-from biomask.recipe import Recipe
+from biomask.recipe import NetworkSettings, Recipe
+
+#: Options that tell the stages of a network apart, each of which begins with the weights of the one before.
+STAGES = {"fcn": ("stride",)}
 
 #: Factor of the rate when training goes on from trained weights, unless a rate is given.
 GENTLER = 0.3
@@ -58,19 +61,28 @@ def read_begin(path: str | Path) -> Begin:
 
 
 def begin_recipe(recipe: Recipe, begin: Begin | None, settings: tuple[str, ...]) -> Recipe:
-    """The recipe for going on from a model: its network and normalisation, and a gentler rate, unless they were set."""
+    """The recipe for going on from a model: its network and normalisation, and a gentler rate, unless they were set.
+
+    Of a network that is trained in stages, the stage is the recipe's: `fcn-16s` goes on from a model of `fcn-32s`.
+    """
     if begin is None:
         return recipe
     given = {s.partition("=")[0].strip() for s in settings}
     update: dict[str, Any] = {}
     if begin.recipe is not None:
-        update["network"] = begin.recipe.network
+        update["network"] = _next_stage(begin.recipe.network, recipe.network)
         update["normalization"] = begin.recipe.normalization
         if any(g.startswith(("network.", "normalization.")) for g in given):
             raise UsageError("--set network.… and normalization.… are those of the model that --from names", fix="leave them out")
     if "training.lr" not in given:
         update["training"] = recipe.training.model_copy(update={"lr": recipe.training.lr * GENTLER})
     return recipe.model_copy(update=update)
+
+
+def _next_stage(trained: NetworkSettings, wanted: NetworkSettings) -> NetworkSettings:
+    """The trained network, at the stage that is wanted where both are of one kind."""
+    stage = {k: wanted.options[k] for k in STAGES.get(trained.name, ()) if trained.name == wanted.name and k in wanted.options}
+    return trained.model_copy(update={"options": {**trained.options, **stage}})
 
 
 def load_into(network: nn.Module, begin: Begin) -> tuple[str, ...]:

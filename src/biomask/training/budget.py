@@ -27,6 +27,9 @@ COOLDOWN = 0.25
 #: Scores that differ by less are alike.
 ALIKE = 1e-3
 
+#: 0.6 / 0.2 is a little less than 3.
+ROUNDING = 1e-9
+
 
 @dataclass(frozen=True)
 class Budget:
@@ -77,11 +80,13 @@ class Budget:
         return len(pixels)
 
 
-def learning_rate(fraction: float, highest: float, schedule: str, warmup: float, cooldown: Sequence[float] = ()) -> float:
-    """The rate at a fraction of the budget: a linear rise from a tenth over `warmup`, then constant or a half cosine
-    down to 0.
+def learning_rate(fraction: float, highest: float, schedule: str, warmup: float, cooldown: Sequence[float] = (),
+                  drops: tuple[float, float] = (0.2, 0.1)) -> float:
+    """The rate at a fraction of the budget: a linear rise from a tenth over `warmup`, then constant, a half cosine down to 0, or
+    falls by a factor.
 
     cooldown: (start, end) of the fall of a rate that was constant until then, in fractions of the budget: linear to 0.
+    drops: of schedule "step", (every, factor): after each such fraction of the budget the rate is multiplied by the factor.
     """
     if fraction < warmup:
         return highest * (0.1 + 0.9 * fraction / warmup)
@@ -89,6 +94,9 @@ def learning_rate(fraction: float, highest: float, schedule: str, warmup: float,
         return highest * max(0.0, min(1.0, (cooldown[1] - fraction) / (cooldown[1] - cooldown[0])))
     if schedule == "constant":
         return highest
+    if schedule == "step":
+        every, factor = drops
+        return highest * factor ** floor(fraction / every + ROUNDING)
     return highest * 0.5 * (1 + cos(pi * (fraction - warmup) / (1 - warmup)))
 
 

@@ -201,6 +201,15 @@ def choose_weights(fingerprint: Fingerprint) -> tuple[float, ...] | None:
     return tuple(round(min(5.0, (0.01 / s) ** 0.5), 2) if 0 < s < 0.001 else 1.0 for s in fingerprint.shares)
 
 
+def balanced_weights(shares: Sequence[float]) -> tuple[float, ...]:
+    """N / (K N_c): a weight for each of K classes with which all count alike, 1 in the mean over pixels. 1 for a class without any.
+
+    >>> balanced_weights((0.8, 0.2))
+    (0.625, 2.5)
+    """
+    return tuple(round(1 / (len(shares) * s), 4) if s else 1.0 for s in shares)
+
+
 def choose_symmetries(fingerprint: Fingerprint) -> tuple[tuple[str, ...], bool, str]:
     """(axes that may be mirrored, quarter turns or not, why)."""
     axes = ("y", "x", "z")[: fingerprint.dims]

@@ -103,8 +103,8 @@ def join(place: Place, folds: int) -> None:
     scores: dict[str, float | None] = {k: mean(v) if v else None for k, v in found.items()}
     scores |= {f"fold {n}.score": h.scores.get("validation.score") for n, h in enumerate(headers, start=1)}
     thresholds = {k: float(median(h.thresholds[k] for h in headers)) for k in headers[0].thresholds}
-    averaged = sum(h.recipe.prediction.augment not in (None, "none") for h in headers)
-    prediction = headers[0].recipe.prediction.model_copy(update={"augment": "symmetries" if 2 * averaged > folds else "none"})
+    averaged = [h.recipe.prediction.augment for h in headers if h.recipe.prediction.augment not in (None, "none")]
+    prediction = headers[0].recipe.prediction.model_copy(update={"augment": averaged[0] if 2 * len(averaged) > folds else "none"})
     header = headers[0].model_copy(update={"members": folds, "scores": scores, "thresholds": thresholds,
                                            "heads": _heads_of(headers),
                                            "recipe": headers[0].recipe.model_copy(update={"prediction": prediction}),

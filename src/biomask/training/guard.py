@@ -51,7 +51,7 @@ def nothing_learnt(fraction: float, step: int, barren: int, history: Sequence[Lo
     losses = [r.loss for r in history if r.loss is not None]
     if fraction < SHARE or step < STEPS or barren < VALIDATIONS or len(losses) < 2:
         return False
-    return losses[-1] > (1 - FALL) * losses[0]
+    return losses[-1] > losses[0] - FALL * abs(losses[0])  # some losses go below 0
 
 
 def why_nothing(shares: dict[str, float], patch: Sequence[int], objects: float | None, rate: float,

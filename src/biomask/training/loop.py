@@ -11,7 +11,7 @@ import math
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -24,7 +24,7 @@ from biomask.data.targets import Targets, make_targets
 from biomask.data.task import Task
 from biomask.errors import BiomaskError, DiskFullError, InputError, UsageError
 from biomask.instances import Thresholds
-from biomask.losses import CombinedLoss, LossWeights
+from biomask.losses import CombinedLoss, LossWeights, deep_supervision
 from biomask.prediction.maps import Augment, Symmetry, symmetries
 from biomask.prediction.overlap_tile import CHANNELS_LAST
 from biomask.progress import Bar, Progress
@@ -108,8 +108,9 @@ class Trainer:
         network = self.network.to(self.device, memory_format=CHANNELS_LAST[len(patch)])  # type: ignore[call-overload]
         self.optimizer = make_optimizer(network, settings, self.device)
         loss = self.recipe.loss
-        self.loss = CombinedLoss(LossWeights(loss.cross_entropy, loss.dice, loss.distance, loss.border),
-                                 class_weights=loss.class_weights).to(self.device)
+        # Of target borders class weights are part of the weight map.
+        self.loss = CombinedLoss(LossWeights(**{f.name: getattr(loss, f.name) for f in fields(LossWeights)}),
+                                 class_weights=None if self.task.borders else loss.class_weights).to(self.device)
         self.budget = Budget(settings.steps, settings.minutes, settings.validations)
         self.state = load_state(self.folder, network, self.optimizer, self.identity) or State()
         if self.task.kind == "instances" and not self.state.thresholds:
@@ -184,9 +185,10 @@ class Trainer:
         first = step * self.batch + world.rank * share
         with self._reading():
             batch = make_batch(self.training, self.sampling, range(first, first + share), self.device)
-        targets = make_targets(batch.labels, batch.ignore, self.task, self.recipe.instances, self.sampling.spacing)
+        targets = make_targets(batch.labels, batch.ignore, self.task, self.recipe.instances, self.sampling.spacing,
+                               self.recipe.loss.class_weights)
         rate = self.state.rate * learning_rate(fraction, settings.lr, "constant" if settings.until_flat else settings.schedule,
-                                               settings.warmup, self.state.cooldown)
+                                               settings.warmup, self.state.cooldown, (settings.drop_every, settings.drop_factor))
         for group in self.optimizer.param_groups:
             group["lr"] = rate
         loss, norm = self._backward(batch, targets, low=self.low and not self.state.float32)
@@ -209,8 +211,7 @@ class Trainer:
         torch.manual_seed(((self.recipe.training.seed * 1_000_003 + self.state.step) * 4099 + self.world.rank) % 2**63)
         with torch.autocast(self.device.type, torch.bfloat16, enabled=low):
             logits = self.wrapped(batch.images.contiguous(memory_format=CHANNELS_LAST[batch.images.ndim - 2]))
-        heads = logits if isinstance(logits, tuple) else (logits,)
-        loss = torch.stack([self.loss(head, targets) for head in heads]).mean()
+        loss = deep_supervision(lambda head: self.loss(head, targets), logits, self.recipe.loss.heads)
         self.optimizer.zero_grad(set_to_none=True)
         loss.backward()  # type: ignore[no-untyped-call]
         return float(loss.detach()), gradient_norm(self.network, self.recipe.training.clip)
@@ -238,7 +239,8 @@ class Trainer:
         pixels = [math.prod(held_out.facts.sizes[i]) for i in self._order(held_out)]
         patch = math.prod(self.sampling.geometry.target) * self.batch
         both = 2 if self.recipe.training.average is not None else 1
-        tried = len(self._copies("symmetries")) + 1 if self.recipe.prediction.augment is None else 1
+        wanted = self.recipe.prediction.augment
+        tried = len(self._copies("symmetries")) + 1 if wanted is None else len(self._copies(wanted))
         tried += HEADS_WORK if has_heads(self.network) else 0
         usual = self.budget.affordable_images(pixels, patch, step_seconds, networks=both)
         last = self.budget.affordable_images(pixels, patch, step_seconds, networks=tried, last=True)
@@ -266,7 +268,8 @@ class Trainer:
 
     def _copies(self, mode: Augment) -> list[Symmetry]:
         augmentation = self.recipe.augmentation
-        return symmetries(mode, len(self.sampling.geometry.target), augmentation.flip, turn=augmentation.rotate90)
+        return symmetries(mode, len(self.sampling.geometry.target), augmentation.flip, turn=augmentation.rotate90,
+                          rotations=self.recipe.prediction.rotations)
 
     def _score_before(self, held_out: Dataset, begun: dict[str, Tensor]) -> None:
         """Of weights that come from elsewhere: they are the best until others score better on the same images."""

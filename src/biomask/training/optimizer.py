@@ -16,14 +16,18 @@ THIN = 8
 
 
 def make_optimizer(network: nn.Module, settings: TrainingSettings, device: torch.device) -> torch.optim.Optimizer:
-    """AdamW or SGD; weights decay, biases and normalisation do not."""
+    """AdamW, Adam or SGD; weights decay, biases and normalisation do not.
+
+    AdamW takes the decay from the weights, the others add it, times the weights, to the gradient: an L2 penalty of half of it.
+    """
     decayed = [p for p in network.parameters() if p.requires_grad and p.ndim > 1]
     others = [p for p in network.parameters() if p.requires_grad and p.ndim <= 1]
     groups = [{"params": decayed, "weight_decay": settings.weight_decay}, {"params": others, "weight_decay": 0.0}]
     groups = [g for g in groups if g["params"]]
     if settings.optimizer == "sgd":
         return torch.optim.SGD(groups, lr=settings.lr, momentum=settings.momentum)
-    return torch.optim.AdamW(groups, lr=settings.lr, fused=device.type in ("cpu", "cuda"))
+    kind = torch.optim.Adam if settings.optimizer == "adam" else torch.optim.AdamW
+    return kind(groups, lr=settings.lr, fused=device.type in ("cpu", "cuda"))
 
 
 def use_bfloat16(precision: str, device: torch.device, patch: Sequence[int]) -> bool:

@@ -187,18 +187,18 @@ def _oversample(f: Fingerprint, wishes: Wishes, patch: tuple[int, ...], said: li
 def _weights(f: Fingerprint, wishes: Wishes, said: list[str]) -> tuple[float, ...] | None:
     if wishes.class_weights is not None:
         return wishes.class_weights
-    weights = choices.choose_weights(f)
+    weights = choices.choose_weights(f) if wishes.weighs_classes else None
     if weights is None:
-        said.append("loss: cross-entropy and Dice, all classes alike")
+        said.append(f"loss: {wishes.loss}, all classes alike")
     else:
         if min(f.shares) >= choices.COMMON:
-            said.append("loss: cross-entropy and Dice; weights in the cross-entropy by the root of the inverse share ("
+            said.append(f"loss: {wishes.loss}; weights in the cross-entropy by the root of the inverse share ("
                         + ", ".join(f"{w:g} {n!r}" for n, w in zip(f.class_names, weights, strict=True))
                         + "), and the cut between the two is tuned in the end")
             return weights
         heavy = ", ".join(f"{w:g} for {n!r} with {percent(p)} of the pixels"
                           for n, p, w in zip(f.class_names, f.shares, weights, strict=True) if w != 1)
-        said.append(f"loss: cross-entropy and Dice; a weight in the cross-entropy of {heavy}, which would hardly count")
+        said.append(f"loss: {wishes.loss}; a weight in the cross-entropy of {heavy}, which would hardly count")
     return weights
 
 

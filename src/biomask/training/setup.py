@@ -31,8 +31,9 @@ from biomask.io.files import write_text
 from biomask.models.blocks import parameter_count
 from biomask.prediction.overlap_tile import geometry_of
 from biomask.progress import Progress
-from biomask.recipe import Recipe
+from biomask.recipe import LossSettings, Recipe
 from biomask.training.begin import Begin, load_into
+from biomask.training.choices import balanced_weights
 from biomask.training.distributed import World
 from biomask.training.guard import why_nothing
 from biomask.training.loop import Trainer
@@ -83,8 +84,13 @@ def planned(recipe: Recipe, dataset: Dataset, place: Place) -> tuple[Recipe, Fin
         return before.model_copy(update={"training": before.training.model_copy(update=update)}), fingerprint, None
     machine = Machine.here(place.device, place.world.size)
     task = Task.of(dataset.facts.kind, dataset.legend, recipe.instances.target)
-    plan = make_plan(fingerprint, machine, Budgeted(budget.steps, budget.minutes), _wishes(recipe, task))
+    balanced = task.borders and recipe.instances.balance and recipe.loss.class_weights is None
+    balance = balanced_weights(fingerprint.shares) if balanced else None
+    plan = make_plan(fingerprint, machine, Budgeted(budget.steps, budget.minutes), _wishes(recipe, task, balance))
     complete, said = _filled(recipe, plan, dataset)
+    if balance is not None:
+        said.append("loss: pixels weigh by the inverse share of their class (" + ", ".join(
+            f"{w:.3g} {name!r}" for name, w in zip(fingerprint.class_names, balance, strict=True)) + "), borders more")
     plan = replace(plan, sentences=(*plan.sentences, *said))
     # The plan of a training that is there stays: with other wishes this one is refused, and that one goes on.
     kept = all((place.out / "resume" / name).is_file() for name in (STATE_FILE, PLAN_FILE))
@@ -96,11 +102,22 @@ def planned(recipe: Recipe, dataset: Dataset, place: Place) -> tuple[Recipe, Fin
     return complete, fingerprint, plan
 
 
-def _wishes(recipe: Recipe, task: Task) -> Wishes:
-    t = recipe.training
-    return Wishes(recipe.normalization.method, t.patch, t.batch, oversample=t.oversample, class_weights=recipe.loss.class_weights,
-                  flip=recipe.augmentation.flip, rotate90=recipe.augmentation.rotate90, precision=t.precision,
+def _wishes(recipe: Recipe, task: Task, balance: tuple[float, ...] | None) -> Wishes:
+    """What the recipe settles; balance: class weights where it gives none."""
+    t, loss = recipe.training, recipe.loss
+    return Wishes(recipe.normalization.method, t.patch, t.batch, oversample=t.oversample,
+                  class_weights=balance if loss.class_weights is None else loss.class_weights, loss=_name_of(loss),
+                  weighs_classes=loss.published is None and bool(loss.cross_entropy or loss.focal), flip=recipe.augmentation.flip,
+                  rotate90=recipe.augmentation.rotate90, precision=t.precision,
                   network=recipe.network.name, options=recipe.network.options, outputs=task.channels)
+
+
+def _name_of(loss: LossSettings) -> str:
+    """Its parts, for people."""
+    if loss.published is not None:
+        return f"as published ({loss.published})"
+    parts = (("cross-entropy", loss.cross_entropy), ("Dice", loss.dice), ("Tversky", loss.tversky), ("focal", loss.focal))
+    return " and ".join(name for name, weight in parts if weight)
 
 
 def choose_warp(passes: float) -> float:

@@ -47,6 +47,10 @@ class Wishes:
     kernels: choices.Triples | None = None
     oversample: float | None = None
     class_weights: tuple[float, ...] | None = None
+    loss: str = "cross-entropy and Dice"
+    """Its name, for people."""
+    weighs_classes: bool = True
+    """Whether the loss takes class weights."""
     flip: tuple[str, ...] | None = None
     rotate90: bool | None = None
     precision: str = "auto"
