@@ -48,7 +48,9 @@ def curve(path: Path) -> None:
                                        [i["high"] - s for s, i in zip(scores, limits, strict=True)]], marker="o", capsize=3)
     for n, s in zip(order, scores, strict=True):
         said = f"{s:.2f}, {points[n]['minutes_training']:.0f} min"
-        axes.annotate(said, (n, s), xytext=(6, -12), textcoords="offset points", fontsize=8)
+        last = n == order[-1]
+        axes.annotate(said, (n, s), xytext=(-6 if last else 6, -12), textcoords="offset points", fontsize=8,
+                      ha="right" if last else "left")
     axes.set(xscale="log", xlabel="training images, drawn at random", ylabel="AP at IoU 0.5, 59 test images", ylim=(0, 1))
     axes.set_xticks(order, [str(n) for n in order])
     axes.minorticks_off()

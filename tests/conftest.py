@@ -12,6 +12,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from hypothesis import settings
+
+settings.register_profile("unhurried", deadline=None)  # a busy machine is no mistake of the code
+settings.load_profile("unhurried")
 
 if "PYTEST_XDIST_WORKER" in os.environ:  # one thread a worker: the workers share the cores
     os.environ.setdefault("OMP_NUM_THREADS", "1")

@@ -27,6 +27,7 @@ from biomask.io.tensors import save_tensors
 from biomask.labels import LabelKind, Legend
 from biomask.models import MODELS
 from biomask.models.ensemble import Ensemble
+from biomask.models.head_score import HeadScore
 from biomask.models.own import is_own, register_own
 from biomask.models.unet_plus_plus import UNetPlusPlus
 from biomask.recipe import Recipe, explain
@@ -40,23 +41,6 @@ DTYPES = {"F64", "F32", "F16", "BF16", "I64"}
 
 #: More parameters than this in a header are taken for an attack or an accident.
 MOST_PARAMETERS = 2_000_000_000
-
-
-class HeadScore(BaseModel):
-    """What a head of a UNet++ is worth, and what it costs."""
-
-    model_config = ConfigDict(frozen=True, extra="ignore")
-
-    depth: int = Field(ge=1)
-    mode: Literal["fast", "accurate"]
-    """The head of this depth alone, or the mean of it and those before it."""
-    score: float
-    """On the held-out images, as "validation.score"."""
-    parameters: int
-    seconds: float
-    """To predict a million pixels (voxels) on the machine that it was trained on."""
-    recommended: bool = False
-    """Whether it is the cheapest that none is clearly better than."""
 
 
 class ModelHeader(BaseModel):

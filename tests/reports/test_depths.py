@@ -1,7 +1,8 @@
 """The table of a UNet++'s depths in the report of its training."""
 
-from biomask.checkpoint import HeadScore, ModelHeader
+from biomask.checkpoint import ModelHeader
 from biomask.labels import Legend
+from biomask.models.head_score import HeadScore
 from biomask.recipe import Recipe
 from biomask.reports import training_report
 from biomask.reports.run import Run

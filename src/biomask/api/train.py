@@ -6,7 +6,7 @@ import json
 import time
 from collections.abc import Sequence
 from contextlib import nullcontext
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import numpy as np
@@ -133,6 +133,6 @@ def _write_record(out: Path, data: str | Path, recipe: Recipe, device: torch.dev
               "torch_version": torch.__version__, "device": str(device), "step": state.step,
               "best_step": state.best_step, "seconds": round(sum(s.seconds for s in states), 1),
               "folds": len(states) if len(states) > 1 else None, "finished": bool(state.finished),
-              "stopped_by": stopped, "heads": [h.model_dump() for h in state.heads], "choices": list(choices),
+              "stopped_by": stopped, "heads": [asdict(h) for h in state.heads], "choices": list(choices),
               "written": time.strftime("%Y-%m-%dT%H:%M:%S%z"), "recipe": recipe.model_dump(mode="json")}
     write_text(out / "run.json", json.dumps(record, indent=2, ensure_ascii=False))

@@ -10,10 +10,11 @@ from typing import TYPE_CHECKING
 import numpy as np
 from torch import Tensor
 
-from biomask.checkpoint import MODEL_FILE, HeadScore, ModelHeader, load_model, save_model
+from biomask.checkpoint import MODEL_FILE, ModelHeader, load_model, save_model
 from biomask.data.splits import is_numbered, number_of
 from biomask.errors import UsageError
 from biomask.models.ensemble import Ensemble
+from biomask.models.head_score import HeadScore
 from biomask.recipe import Recipe
 from biomask.training.resume import State
 from biomask.training.setup import Place, Split, make_trainer
@@ -88,8 +89,8 @@ def _heads_of(headers: Sequence[ModelHeader]) -> tuple[HeadScore, ...]:
     """The mean over folds of what heads are worth and cost; recommended is the middle of what the folds recommend."""
     rows = list(zip(*(h.heads for h in headers), strict=True))
     usual = median(n for h in headers for n, row in enumerate(h.heads) if row.recommended) if rows else 0
-    return tuple(of[0].model_copy(update={"score": mean(r.score for r in of), "seconds": sum(r.seconds for r in of),
-                                          "parameters": sum(r.parameters for r in of), "recommended": n == int(usual)})
+    return tuple(replace(of[0], score=mean(r.score for r in of), seconds=sum(r.seconds for r in of),
+                         parameters=sum(r.parameters for r in of), recommended=n == int(usual))
                  for n, of in enumerate(rows))
 
 

@@ -8,10 +8,10 @@ from typing import Any
 import torch
 from torch import nn
 
-from biomask.checkpoint import HeadScore
 from biomask.instances import Thresholds
 from biomask.models import UNetPlusPlus
 from biomask.models.blocks import parameter_count
+from biomask.models.head_score import HeadScore
 from biomask.models.unet_plus_plus import Mode
 from biomask.prediction.heads import with_heads
 from biomask.prediction.overlap_tile import CHANNELS_LAST, geometry_of

@@ -10,9 +10,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from biomask.checkpoint import HeadScore
 from biomask.errors import BiomaskError, InputError, ModelFileError
 from biomask.io.tensors import save_tensors
+from biomask.models.head_score import HeadScore
 
 STATE_FILE = "state.safetensors"
 STATE_VERSION = 2
@@ -93,7 +93,6 @@ def save_state(folder: Path, state: State, network: nn.Module, optimizer: torch.
     for index, values in optimizer.state_dict()["state"].items():
         tensors |= {f"optimizer.{index}.{k}": v for k, v in values.items() if isinstance(v, Tensor)}
     facts = {k: v for k, v in asdict(_without_tensors(state)).items() if k not in ("best", "average")}
-    facts["heads"] = [h.model_dump() for h in state.heads]
     save_tensors(folder / STATE_FILE, tensors, {"version": str(STATE_VERSION), "state": json.dumps(facts),
                                                  "identity": json.dumps(identity)})
 
@@ -124,7 +123,7 @@ def load_state(folder: Path, network: nn.Module, optimizer: torch.optim.Optimize
             tensors = {k: opened.get_tensor(k).clone() for k in opened.keys()}  # noqa: SIM118
         network.load_state_dict(_below("network.", tensors))
         _restore_optimizer(optimizer, _below("optimizer.", tensors))
-        facts["heads"] = [HeadScore.model_validate(h) for h in facts.get("heads", ())]
+        facts["heads"] = [HeadScore(**h) for h in facts.get("heads", ())]
         facts["history"] = [LogRow(**row) for row in facts["history"]]
         average = {k: v.to(next(network.parameters()).device) for k, v in _below("average.", tensors).items()}
         return State(**facts, best=_below("best.", tensors), average=average)
