@@ -61,6 +61,7 @@ class TestYaml:
         ("network: {name: 3}", "network.name"),
         ("loss: {cross_entropy: 0, dice: 0}", "nothing would be learnt"), ("loss: {heads: [0, 0]}", "nothing would be learnt"),
         ("loss: {published: unet++}\ninstances: {target: borders}", "no weights of pixels"),
+        ("loss: {published: unet++, class_weights: [1, 2]}", "no class weights"),
         ("normalization: {low: 50, high: 40}", "below"),
         ("data: {kind: magic}", "data.kind"), ("{unclosed", "YAML"), ("- a list", "recipe"), ("", "recipe"), ("3", "recipe"),
         ("{1: 2}", "1"), ("!!python/object/apply:os.system ['true']", "YAML"), ("a: &a [*a]", "a"),

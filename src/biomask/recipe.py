@@ -160,6 +160,8 @@ class LossSettings(_Settings):
     def _something(self) -> LossSettings:
         if self.published is None and not (self.cross_entropy or self.dice or self.tversky or self.focal):
             raise ValueError("loss.cross_entropy, loss.dice, loss.tversky and loss.focal are all 0: nothing would be learnt")
+        if self.published is not None and self.class_weights is not None:
+            raise ValueError(f"loss.published={self.published} has no class weights: take loss.published=null")
         if self.heads is not None and not any(self.heads):
             raise ValueError("loss.heads are all 0: nothing would be learnt")
         return self
@@ -249,7 +251,7 @@ class Recipe(_Settings):
     prediction: PredictionSettings = PredictionSettings()
 
     @model_validator(mode="after")
-    def _weights_count(self) -> Recipe:
+    def _weights_fit(self) -> Recipe:
         if self.loss.published is not None and self.instances.target == "borders":
             raise ValueError(f"loss.published={self.loss.published} has no weights of pixels, and instances.target=borders needs "
                              "them: take loss.published=null")

@@ -95,20 +95,24 @@ def print_comparison(record: Mapping[str, Any]) -> None:
     rows = record["rows"]
     if not rows:
         return
-    first = rows[0]["name"]
     table = Table(title=f"{SCORE[record['metric']]}, {len(record['images']):,} images", title_justify="left")
-    for column in ("", "score", rows[0]["interval"]["kind"], f"less {escape(first)}", "p", "parameters", "training",
-                   "s a megapixel", "peak memory"):
+    for column in ("", "score", rows[0]["interval"]["kind"], f"less {escape(rows[0]['name'])}", "p"):
         table.add_column(column, justify="left" if not column else "right")
+    costs = Table(title="what it costs", title_justify="left")
+    for column in ("", "parameters", "steps", "training", "s a megapixel", "memory"):
+        costs.add_column(column, justify="left" if not column else "right")
     for row in rows:
-        d, c, ends = row["difference"] or {}, row["costs"] or {}, row["interval"]
-        seconds, peak = c.get("seconds_a_megapixel"), c.get("peak_bytes")
+        d, c, ends = row["difference"] or {}, row["costs"], row["interval"]
         table.add_row(escape(row["name"]), _shown(row["score"]), f"{_shown(ends['low'])} … {_shown(ends['high'])}",
                       f"{d['mean']:+.4f}" if d.get("mean") is not None else "",
-                      _shown(d["p_holm"]) if d.get("p_holm") is not None else "",
-                      f"{c['parameters']:,}" if c else "", duration(c["training_seconds"]) if c else "",
-                      f"{seconds:.2f}" if seconds is not None else "", f"{peak / 1e9:.2f} GB" if peak else "")
+                      _shown(d["p_holm"]) if d.get("p_holm") is not None else "")
+        if c is not None:
+            seconds, peak = c["seconds_a_megapixel"], c["peak_bytes"]
+            costs.add_row(escape(row["name"]), f"{c['parameters']:,}", f"{c['steps']:,}", duration(c["training_seconds"]),
+                          f"{seconds:.2f}" if seconds is not None else "", f"{peak / 1e9:.2f} GB" if peak else "")
     stdout.print(table)
+    if costs.row_count:
+        stdout.print(costs)
     for curve in (record["curve"] or {}).values():
         if curve["forecast"]:
             show(f"{curve['recipe']}: {curve['forecast']['says']}")

@@ -57,8 +57,8 @@ def assemble(out: Path, data: str | Path, cells: Sequence[Cell], options: Compar
             costs.setdefault(name, []).extend(_result(out / "cells" / c.place) for c in own)
         else:
             curves.setdefault(name, {}).setdefault(size, []).append(found.scores)
-    for name, folder in options.external.items():
-        judged[name] = _evaluated(out, name, Path(folder), data, options, settings, progress, own=False)
+    for name, place in options.external.items():
+        judged[name] = _evaluated(out, name, Path(place), data, options, settings, progress, own=False)
         sides[name] = [judged[name].scores]
     if not sides:
         return {"kind": None, "metric": None, "rows": [], "curve": None, "images": [], "footnotes": []}, {}

@@ -20,9 +20,18 @@ from biomask.shapes import Annotations, placed, without_numbers
 ENDINGS = (".roi", ".zip", ".json", ".geojson", ".json.gz", ".geojson.gz", ".csv")
 
 
+#: Endings that say what a file is, so that a damaged one is named rather than left out.
+SURE = {".roi": "imagej", ".geojson": "geojson", ".geojson.gz": "geojson"}
+
+
 def is_annotation(path: Path) -> bool:
-    """Whether a file holds the annotations of one image."""
-    return path.name.lower().endswith(ENDINGS) and sniff(path) not in (None, "coco")
+    """Whether a file holds the annotations of one image, or would if it were whole."""
+    return path.name.lower().endswith(ENDINGS) and _kind(path) not in (None, "coco")
+
+
+def _kind(path: Path) -> str | None:
+    """The format of a file, by what is in it, else by its ending where that leaves no doubt."""
+    return sniff(path) or next((kind for ending, kind in SURE.items() if path.name.lower().endswith(ending)), None)
 
 
 def list_annotations(folder: Path) -> list[Path]:
@@ -54,7 +63,7 @@ def read_annotations(path: Path, axes: str | None = None) -> Annotations:
 
 
 def _read(path: Path) -> Annotations:
-    kind = sniff(path)
+    kind = _kind(path)
     if kind is None:
         return read_overlay(path)
     if kind == "geojson":
