@@ -3,7 +3,7 @@
 >>> import torch
 >>> ids = torch.zeros(1, 1, 9, dtype=torch.int64)
 >>> ids[..., :4], ids[..., 5:] = 1, 2  # two cells, and one pixel of background between them
->>> weight_map(ids)[0, 0].round(decimals=1).tolist()
+>>> [round(w, 1) for w in weight_map(ids)[0, 0].tolist()]
 [1.0, 1.0, 1.0, 1.0, 10.2, 1.0, 1.0, 1.0, 1.0]
 """
 

@@ -11,8 +11,8 @@ GOOD = ('{"type":"FeatureCollection","features":[{"type":"Feature","geometry":{"
 
 
 @pytest.mark.parametrize(("name", "content"), [
-    ("b.geojson", GOOD[:20].encode()), ("b.geojson", GOOD[:120].encode()), ("b.geojson", b""), ("b.roi", b""), ("b.roi", b"Iout\x00"),
-    ("b.geojson.gz", GOOD.encode())])
+    ("b.geojson", GOOD[:20].encode()), ("b.geojson", GOOD[:120].encode()), ("b.geojson", b""), ("b.roi", b""),
+    ("b.roi", b"Iout\x00"), ("b.geojson.gz", GOOD.encode())])
 def test_it_is_an_error_by_name(tmp_path, name, content):
     for image in "ab":
         write_picture(tmp_path / "images" / f"{image}.png", np.random.default_rng(ord(image)).integers(0, 255, (64, 64), np.uint8))

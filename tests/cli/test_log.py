@@ -14,13 +14,14 @@ from biomask.cli import app, console, main
 from biomask.cli.log import TITLE, logging_to
 from biomask.errors import UsageError, WriteError
 
-VERBS = ("check", "train", "predict", "evaluate", "convert", "demo", "doctor", "recipes")
+VERBS = ("check", "train", "predict", "evaluate", "compare", "convert", "demo", "doctor", "recipes")
 
 #: A line of each command that is an error.
 WRONG = {
     "check": ("check", "nowhere"), "train": ("train", "nowhere", "-o", "m"), "predict": ("predict", "nowhere", "x", "-o", "o"),
     "evaluate": ("evaluate", "nowhere", "x"), "convert": ("convert", "nowhere", "--to", "coco", "-o", "o"),
-    "demo": ("demo", "-o", "taken"), "doctor": ("doctor", "--json", "taken"), "recipes": ("recipes", "show", "nowhere"),
+    "compare": ("compare", "nowhere", "-o", "o"), "demo": ("demo", "-o", "taken"),
+    "doctor": ("doctor", "--json", "taken"), "recipes": ("recipes", "show", "nowhere"),
 }
 
 #: Of each entry: time with its zone, process, level, text.

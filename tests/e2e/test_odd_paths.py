@@ -60,11 +60,12 @@ def test_places(odd, verb, place):
 def test_images_that_cannot_be_read(odd, world, tmp_path, name):
     """Named, beside a good one, which is done."""
     bad = next((world / "bad" / "images" / name).iterdir())
-    shutil.copy(bad, tmp_path / bad.name)
-    shutil.copy(world / "data" / "images" / "im_00.png", tmp_path)
-    code, _, err = odd("predict", "{model}", tmp_path, "-o", "{new}", "--device", "cpu")
-    assert code == {"nan_tif": 0, "inf_tif": 0, "bomb_nii_gz": 3}.get(name, 1), err
-    assert bad.name in err or code == 0
+    (tmp_path / "images").mkdir()
+    shutil.copy(bad, tmp_path / "images" / bad.name)
+    shutil.copy(world / "data" / "images" / "im_00.png", tmp_path / "images")
+    code, _, err = odd("predict", "{model}", tmp_path / "images", "-o", "{new}", "--device", "cpu")
+    assert code == {"bomb_nii_gz": 3}.get(name, 1), err
+    assert bad.name in err
     assert (tmp_path / "new" / "masks" / "im_00.tif").is_file()
 
 

@@ -84,6 +84,8 @@ def evaluate(
                               progress=ConsoleProgress()).scores
     if not write_json(evaluation, json):
         print_scores(evaluation)
+        if report is not None:
+            show(f"report: {report}")
     return 0
 
 
