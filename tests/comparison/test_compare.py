@@ -91,6 +91,9 @@ class TestFinished:
         page = (finished / "report.html").read_text(encoding="utf-8")
         for said in ("narrow", "wide", "What it costs", "Side by side", "Each image", "errors of wide", "p (Holm)", "2 folds"):
             assert said in page
+        assert "mathdefault" not in page
+        interval = json.loads((finished / RECORD_FILE).read_text())["rows"][1]["interval"]
+        assert f"{interval['low']:.3f} to {interval['high']:.3f}" in page
 
     def test_run_again_nothing_is_trained(self, finished, tiny_data, narrow, wide, tmp_path):
         shutil.copytree(finished, tmp_path / "out")

@@ -72,6 +72,6 @@ def predict(
         raise
     if not write_json({**asdict(result), "out": str(result.out)}, json):
         there = f", {len(result.skipped)} were there" if result.skipped else ""
-        show(f"{result.out}: {len(result.done)} images in {result.seconds:.1f} s{there} · report: {result.out / 'report.html'}")
-        show(f"next, if the truth of some is known: biomask evaluate {result.out} TRUTH --report evaluation.html")
+        show(f"{result.out}: {len(result.done)} images in {result.seconds:.1f} s{there} · report: {result.out / 'report.html'} "
+             f"· next: biomask evaluate {result.out} TRUTH --report evaluation.html")
     return 0

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from biomask.reports.blocks import Block, Cell, Code, Gallery, Headline, Jump, KeyValues, Paragraph, Points, Section, Table, show
 from biomask.reports.figures import MAIN, MARKED, QUIET, WIDTH, score_bars, svg
 from biomask.reports.html import render
-from biomask.reports.parts import chart, count, duration, ends_of, folded
+from biomask.reports.parts import chart, count, duration, folded
 from biomask.reports.run import versions
 
 if TYPE_CHECKING:
@@ -49,7 +49,7 @@ def _table(rows: Sequence[Mapping[str, Any]], name: str, footnotes: Sequence[str
     for row in rows:
         d = row["difference"] or {}
         between = f"{_signed(d.get('low'))} … {_signed(d.get('high'))}" if d.get("low") is not None else None
-        cells.append((row["name"], row["score"], ends_of(row["interval"]), _signed(d.get("mean")), between, _p(d.get("p_holm"))))
+        cells.append((row["name"], row["score"], _ends(row["interval"]), _signed(d.get("mean")), between, _p(d.get("p_holm"))))
     return Table(("", name, rows[0]["interval"]["kind"], f"less {first}", "of the difference", "p (Holm)"), tuple(cells),
                  tuple(footnotes))
 
@@ -115,7 +115,7 @@ def _curve_section(record: Mapping[str, Any], name: str) -> tuple[Section, ...]:
         caption = f"{name} of {curve['recipe']} by the number of training images" + (
             "; dashed: forecast, with its 95 % interval." if ahead else ".")
         blocks.append(chart(learning_curve(known, ahead, name), caption, caption))
-        rows: list[tuple[Cell, ...]] = [(p["images"], p["score"], ends_of(p["interval"]), "measured") for p in curve["points"]]
+        rows: list[tuple[Cell, ...]] = [(p["images"], p["score"], _ends(p["interval"]), "measured") for p in curve["points"]]
         rows += [(t["images"], round(t["score"], 3), f"{t['low']:.3f} to {t['high']:.3f}", "forecast") for t in ahead]
         blocks.append(Table(("training images", name, "95 %", ""), tuple(rows), (
             "Forecast: curves a − b n^−c that fit the measured points, drawn over resampled images and over what chance of "
@@ -170,6 +170,8 @@ def score_against_cost(points: Sequence[tuple[str, float, float]], name: str) ->
             axes.scatter([cost], [score], s=34, color=MARKED if front else MAIN, zorder=3)
             axes.annotate(label, (cost, score), xytext=(6, 4), textcoords="offset points")
         axes.set_xscale("log")
+        axes.xaxis.set_major_formatter("{x:g}")
+        axes.xaxis.set_minor_formatter("")
         axes.margins(x=0.25, y=0.2)
         axes.set_xlabel("seconds to predict a megapixel")
         axes.set_ylabel(name)
@@ -207,6 +209,10 @@ def _with_intervals(axes: Axes, points: Sequence[tuple[float, float, float | Non
     if all(p[2] is not None and p[3] is not None for p in points):
         axes.fill_between(across, [float(p[2] or 0) for p in points], [float(p[3] or 0) for p in points], color=colour, alpha=0.18,
                           linewidth=0)
+
+
+def _ends(interval: Mapping[str, Any]) -> str | None:
+    return None if interval["low"] is None else f"{interval['low']:.3f} to {interval['high']:.3f}"
 
 
 def _signed(value: float | None) -> str | None:
