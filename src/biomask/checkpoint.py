@@ -65,6 +65,8 @@ class ModelHeader(BaseModel):
     """Tuned on validation, by name; empty = largest probability wins."""
     scores: dict[str, float | None] = {}
     """On the held-out images; `validation.score` chose the weights and flatters them a little."""
+    scored: int = 0
+    """How many held-out images "validation.score" and its parts are over; 0 = not known."""
     step: int = 0
     """Optimisation steps behind these weights."""
     members: int = Field(1, ge=1, le=100)

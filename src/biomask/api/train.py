@@ -51,6 +51,10 @@ class TrainResult:
     """The signal that stopped it; None when the budget was used up."""
     score_is: str = "score"
     """What the score is, for people."""
+    scored: int = 0
+    """How many held-out images the score is over."""
+    tuned_score: float | None = None
+    """On held-out images, with thresholds or the cut tuned on them; None where nothing was tuned."""
     score_before: float | None = None
     """Of the weights that it began with, on the same images."""
 
@@ -103,7 +107,9 @@ def _result(out: Path, states: Sequence[State], recipe: Recipe, stopped: str | N
     before = last.before.get("value")
     if before is not None and last.best_step == 0 and not stopped:
         progress.warn("training did not improve the score on the images held out: the weights that it began with are kept")
-    return TrainResult(out, step, sum(s.seconds for s in states), float(np.mean(scores)) if scores else None, stopped, what, before)
+    tuned = [v for s in states for k in ("thresholds tuned", "cut tuned") if (v := s.trials.get(k)) is not None]
+    return TrainResult(out, step, sum(s.seconds for s in states), float(np.mean(scores)) if scores else None, stopped, what,
+                       sum(len(s.best_images) for s in states), float(np.mean(tuned)) if tuned else None, before)
 
 
 def _check_place(out: Path, data: Path) -> None:

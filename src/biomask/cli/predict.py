@@ -42,6 +42,9 @@ def predict(
                                       "--depth fast.")] = None,
     attention: Annotated[bool, typer.Option(
         "--attention", help="Also write attention/: what the gates of an Attention U-Net let pass, as maps and pictures.")] = False,
+    part: Annotated[str | None, typer.Option(
+        metavar="train|validation|test", help="IMAGES is a data folder with a split, by split.csv or folders: predict this part.")
+    ] = None,
     network: Network = None,
     axes: Axes = None,
     channels: Channels = None,
@@ -54,7 +57,15 @@ def predict(
     """Segment images, read as in training unless told. Failed inputs are listed; run again, only what is missing is done."""
     from biomask import api
     from biomask.errors import ManyErrors
-    from biomask.prediction.options import parse_augment, parse_exports, parse_memory, parse_mode, parse_rescale, parse_tile
+    from biomask.prediction.options import (
+        parse_augment,
+        parse_exports,
+        parse_memory,
+        parse_mode,
+        parse_part,
+        parse_rescale,
+        parse_tile,
+    )
     from biomask.recipe import DataSettings
 
     check_json(json, model, images, out)
@@ -63,7 +74,8 @@ def predict(
                                  memory=parse_memory(memory) if memory is not None else None,
                                  device=device, probabilities=probabilities, overwrite=overwrite, selection=selection,
                                  augment=parse_augment(augment), objects=objects, exports=parse_exports(export),
-                                 rescale=parse_rescale(rescale), depth=depth, mode=parse_mode(mode), attention=attention)
+                                 rescale=parse_rescale(rescale), depth=depth, mode=parse_mode(mode), attention=attention,
+                                 part=parse_part(part))
     try:
         opened = model if network is None else api.load_model(model, model=api.own_network(network))
         result = api.predict(opened, images, out, options, progress=ConsoleProgress())

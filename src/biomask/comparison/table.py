@@ -22,7 +22,7 @@ from biomask.evaluation.evaluate import Judged, judge
 from biomask.evaluation.options import EvaluateOptions
 from biomask.evaluation.paired import main_score
 from biomask.io.files import write_text
-from biomask.progress import Progress
+from biomask.progress import Progress, Silent
 from biomask.recipe import DataSettings
 
 if TYPE_CHECKING:
@@ -111,7 +111,7 @@ def _evaluated(out: Path, label: str, folder: Path, data: str | Path, options: C
     """The evaluation of a folder of predictions, also written to evaluations/. own: whether they are ours."""
     try:
         found = judge(folder, data, settings=settings, options=EvaluateOptions(tolerance=options.tolerance),
-                      masks=options.masks, progress=progress)
+                      masks=options.masks, progress=Silent() if own else progress)
     except BiomaskError as error:
         if own:
             raise

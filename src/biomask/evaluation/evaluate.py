@@ -73,7 +73,7 @@ def judge(predictions: str | Path, truth: str | Path, *, settings: DataSettings 
     progress, settings, options = progress or Silent(), settings or DataSettings(), options or EvaluateOptions()
     cases, extra, notes = find_cases(predictions, truth, settings, masks)
     for note in notes:
-        progress.warn(note)
+        progress.say(note)
     if extra:
         progress.warn(f"{len(extra)} predictions have no truth and are left out: {', '.join(extra[:5])}"
                       + (" …" if len(extra) > 5 else ""))

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from biomask.data.layouts import find_layout
-from biomask.data.pairing import IMAGE_FOLDERS, MASK_FOLDERS
+from biomask.data.pairing import IMAGE_FOLDERS, MASK_FOLDERS, Part
 from biomask.errors import BiomaskError, InputError, PairingError, UsageError
 from biomask.io import READERS, list_images, list_unread, relative_stem
 from biomask.io.files import open_stored, suffix_of, way_for
@@ -146,6 +146,26 @@ def _require_apart(images: Path, sources: Sequence[Path], out: Path) -> None:
     ours = {target / folder for folder in FOLDERS} & {images.resolve(), *images.resolve().parents}
     if ours:
         raise UsageError(f"-o {out} is where {images} lies, in its {ours.pop().name}", fix=fix)
+
+
+def part_jobs(data: Path, part: Part, out: Path, selection: Selection,
+              wanted: Wanted) -> tuple[list[Job], list[tuple[Job, BiomaskError]]]:
+    """As `plan_jobs`, for the images of one part of a data folder: by split.csv, or by folders named train, validation and test.
+
+    Raises UsageError for a folder that has no such part.
+    """
+    _require_apart(data, (), out)
+    layout = find_layout(data)
+    pairs = [p for p in layout.pairs if p.part == part]
+    if not pairs:
+        there = sorted({p.part for p in layout.pairs if p.part is not None})
+        raise UsageError(f"{data} has no part {part}: " + (f"there are {', '.join(there)}" if there else "it is not split"),
+                         fix="leave --part out, and give the folder with the images")
+    jobs = [Job(p.short_name, p.image, out, wanted, p.plane) for p in pairs]
+    names = [j.name.casefold() for j in jobs]
+    if len(set(names)) < len(names):
+        jobs = [Job(p.name, p.image, out, wanted, p.plane) for p in pairs]
+    return _split(jobs, selection)
 
 
 def _labels_among(images: Path) -> set[Path]:

@@ -6,6 +6,7 @@ import math
 from dataclasses import dataclass, field
 from typing import Literal, cast, get_args
 
+from biomask.data.pairing import Part
 from biomask.errors import UsageError
 from biomask.models.unet_plus_plus import Mode
 from biomask.prediction.maps import Augment
@@ -52,6 +53,8 @@ class PredictOptions:
     """Of UNet++: the deepest head that counts; what only deeper ones need is not computed. None = as trained."""
     mode: Mode | None = None
     """Of UNet++: "fast" = one head, "accurate" = the mean of it and those before it; None = as trained, with a depth fast."""
+    part: Part | None = None
+    """Of a data folder with a split: predict the images of this part alone. None = all images below the folder."""
     attention: bool = False
     """Also attention/, what the gates of an Attention U-Net let pass."""
 
@@ -109,6 +112,13 @@ def parse_mode(text: str | None) -> Mode | None:
     if text not in (None, *get_args(Mode)):
         raise UsageError(f"--mode {text!r} is not known", fix="--mode fast or --mode accurate")
     return cast("Mode | None", text)
+
+
+def parse_part(text: str | None) -> Part | None:
+    """train, validation, test, or None."""
+    if text not in (None, *get_args(Part)):
+        raise UsageError(f"--part {text!r} is not known", fix=f"one of {', '.join(get_args(Part))}")
+    return cast("Part | None", text)
 
 
 def parse_rescale(text: str | None) -> Rescale | None:

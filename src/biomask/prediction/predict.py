@@ -22,7 +22,7 @@ from biomask.io import read_image
 from biomask.io.files import open_stored
 from biomask.prediction.attention import Gates
 from biomask.prediction.fits import channels_by_name, require_fit
-from biomask.prediction.folder import IMAGES_FILE, OBJECTS_FILE, Job, Wanted, as_json, plan_jobs
+from biomask.prediction.folder import IMAGES_FILE, OBJECTS_FILE, Job, Wanted, as_json, part_jobs, plan_jobs
 from biomask.prediction.memory import return_memory_at_once
 from biomask.prediction.objects import ObjectsFile, measure_found
 from biomask.prediction.one_image import class_pixels, predict_image
@@ -65,8 +65,12 @@ def predict(model: Model, images: str | Path, out: str | Path, options: PredictO
     selection = _selection(model, options)
     structures = tuple(e.name for e in model.legend)[1:] if model.task.kind == "multilabel" else ()
     wanted = Wanted(options.probabilities, options.objects, structures, options.attention)
-    jobs, broken = (plan_jobs(Path(images), out, selection, wanted, progress) if jobs is None else
-                    (list(jobs), list[tuple[Job, BiomaskError]]()))
+    if jobs is not None:
+        jobs, broken = list(jobs), list[tuple[Job, BiomaskError]]()
+    elif options.part is not None:
+        jobs, broken = part_jobs(Path(images), options.part, out, selection, wanted)
+    else:
+        jobs, broken = plan_jobs(Path(images), out, selection, wanted, progress)
     work = Work.of(model, options)
     if options.attention:
         Gates(work.network)  # refuses a model without them before any work is done
@@ -81,8 +85,8 @@ def predict(model: Model, images: str | Path, out: str | Path, options: PredictO
     if skipped:
         progress.say(f"{len(skipped)} of {len(jobs)} images are done already")
     if len(work.copies) > 1 and todo:
-        progress.say(f"predictions are the mean over {len(work.copies)} mirrored or turned copies (--augment none is as many times "
-                     "as fast)")
+        progress.say(f"predictions are the mean over {len(work.copies)} mirrored or turned copies (--augment none is "
+                     f"{len(work.copies)} times as fast)")
     errors: list[BiomaskError] = [_named(error, job) for job, error in broken]
     for (job, _), error in zip(broken, errors, strict=True):
         record.failed(job.name, str(error))

@@ -12,7 +12,7 @@ from biomask.reports.blocks import KeyValues, Points, Section, Subtitle, show
 from biomask.reports.methods import data_said, held_out_said, spacing_text, training_methods
 from biomask.reports.run import Run, digest
 from biomask.reports.scores import meaning_of
-from biomask.reports.sentences import foreground, listed
+from biomask.reports.sentences import foreground, listed, tuned_score
 
 if TYPE_CHECKING:
     from biomask.checkpoint import ModelHeader
@@ -43,6 +43,13 @@ class Card:
     """(heading, sentences) each."""
 
 
+def _over(header: ModelHeader) -> str:
+    """On how many images a score is, and what it became by tuning."""
+    tuned = tuned_score(header.scores)
+    over = f" on {header.scored} held-out images" if header.scored else ""
+    return over + (f", {show(tuned)} once tuned" if tuned is not None else "")
+
+
 def model_card(header: ModelHeader, run: Run) -> Card:
     """What can be said of a model without knowing its images."""
     meaning, score = meaning_of(header), header.scores.get("validation.score")
@@ -51,7 +58,8 @@ def model_card(header: ModelHeader, run: Run) -> Card:
     facts = (("segments", foreground(header)),
              ("network", f"{ensemble}{header.recipe.network.name}, {header.spatial_dims}D{size}"),
              ("recipe", header.recipe.name),
-             (f"validation {meaning.name}", "none" if score is None else f"{show(score)} ({meaning.over}); it chose the weights"),
+             (f"validation {meaning.name}",
+              "none" if score is None else f"{show(score)} ({meaning.over}){_over(header)}; it chose the weights"),
              ("made", " by ".join(filter(None, [run.written[:10], f"biomask {header.biomask_version}"]))),
              ("SHA-256 of the model", run.sha256),
              ("SHA-256 of all training files", digest(header.data_hashes) if header.data_hashes else ""))

@@ -38,7 +38,7 @@ def training_methods(header: ModelHeader, run: Run) -> Cited:
         s.begin_said(header), s.target_said(header), s.loss_said(header),
         s.augmentation_said(header), s.optimisation_said(recipe.training, run.steps, time),
         s.selection_said(header), s.decision_said(header),
-        s.score_said(header, len(run.held_out) if header.members == 1 else run.images), software_said(run)])
+        s.score_said(header, header.scored or (len(run.held_out) if header.members == 1 else run.images)), software_said(run)])
 
 
 def data_said(header: ModelHeader, run: Run) -> str:

@@ -171,7 +171,7 @@ def _copies_said(header: ModelHeader, tried: Mapping[str, float | None]) -> str:
         return ""
     kept = header.recipe.prediction.augment not in (None, "none")
     if kept:
-        end = "the mean is kept (biomask predict with --augment none is as many times as fast)"
+        end = f"the mean is kept (biomask predict with --augment none is {copies_of_header(header)} times as fast)"
     else:
         end = "single ones are kept, for the mean was no better"
     return f"Mean over {copies_of_header(header)} copies {show(mean)}, single predictions {show(plain)}: {end}."

@@ -278,6 +278,11 @@ def _objects_said(header: ModelHeader) -> str:
             f"below {t.min_size} px are merged or dropped, and holes of up to {percent(t.hole)} of their object are filled.")
 
 
+def tuned_score(scores: Mapping[str, float | None]) -> float | None:
+    """The score as the model predicts, with thresholds and copies that were chosen on the held-out images; None where none were."""
+    return next((v for k in ("trial.thresholds tuned", "trial.cut tuned") if (v := scores.get(k)) is not None), None)
+
+
 def score_said(header: ModelHeader, held_out: int) -> str:
     """The scores of the weights that were kept, and what they are worth."""
     score = header.scores.get("validation.score")
@@ -286,5 +291,7 @@ def score_said(header: ModelHeader, held_out: int) -> str:
     over = f"{held_out} held-out image{'s' * (held_out != 1)}" if held_out else "held-out images"
     meaning, half = meaning_of(header), header.scores.get("validation.ap50")
     more = f" ({show(half)} at an IoU of 0.5)" if half is not None and header.task.kind == "instances" else ""
-    return (f"On the {over}, the {meaning.name} ({meaning.over}) was {show(score)}{more}; as these images chose the weights"
+    tuned = tuned_score(header.scores)
+    after = f", and {show(tuned)} with what was then tuned on held-out images" if tuned is not None else ""
+    return (f"On {over}, the {meaning.name} ({meaning.over}) was {show(score)}{more}{after}; as these images chose the weights"
             f"{' and thresholds' if header.thresholds else ''}, this is no independent test.")

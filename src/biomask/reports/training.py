@@ -25,6 +25,7 @@ from biomask.reports.scores import (
     scores_blocks,
     trials_section,
 )
+from biomask.reports.sentences import tuned_score
 
 if TYPE_CHECKING:
     from biomask.checkpoint import ModelHeader
@@ -80,11 +81,16 @@ def _headline(header: ModelHeader, histories: Sequence[Sequence[LogRow]]) -> Hea
     note = f"{meaning.over}; {SELECTED}" if score is not None else _NO_VALIDATION
     if score is not None and header.members > 1:
         note = f"mean of {header.members} folds; {note}"
+    if score is not None and header.scored:
+        note = f"over {count(header.scored, 'held-out image')}; {note}"
+    tuned = tuned_score(header.scores)
+    after = (("once tuned", tuned, "with the thresholds or the cut that were tuned on held-out images in the end, as it predicts"),)
     at_half = header.scores.get("validation.ap50")
     half = (("at an IoU of 0.5", at_half, "TP / (TP + FP + FN) of objects at this one threshold, mean over images"),)
     total = count(max(r.step for r in ends), "step") if ends else "an unknown number"
     time = duration(sum(r.seconds for r in ends)) if ends else None
     return Headline(((f"validation {meaning.name}", score, note),
+                     *(after if tuned is not None else ()),
                      *(half if header.kind == "instances" and at_half is not None else ()),
                      ("weights of step", header.step, f"of {total} done" + (" in the longest fold" if header.members > 1 else "")),
                      ("training time", time, "validation included" + (", all folds" if header.members > 1 else ""))))

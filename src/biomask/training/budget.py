@@ -31,6 +31,10 @@ ALIKE = 1e-3
 ROUNDING = 1e-9
 
 
+#: Images that are scored at a time if that takes no more than so many times the work that is meant for it.
+FEW, DEARER = 8, 3.0
+
+
 @dataclass(frozen=True)
 class Budget:
     """Steps or minutes; exactly one is given."""
@@ -64,6 +68,9 @@ class Budget:
                           last: bool = False) -> int:
         """How many of the held-out images, in this order, one validation can score within the share of all; at least 2.
 
+        A budget in time lets up to `FEW` of them be scored for up to `DEARER` times that work, since scores of two or three tell
+        little; there are fewer validations then (`affordable`).
+
         pixels: of each image. step_pixels, step_seconds: of an optimisation step. networks: scored each time. last: for the
         trials at the end. For a budget in steps only work is counted, never time.
         """
@@ -75,7 +82,8 @@ class Budget:
         total = 0.0
         for n, size in enumerate(pixels):
             total += size * networks
-            if total > affordable and n >= 2:
+            dear = self.steps is not None or last or n >= FEW or total > DEARER * affordable
+            if total > affordable and n >= 2 and dear:
                 return n
         return len(pixels)
 

@@ -107,7 +107,7 @@ def join(place: Place, folds: int) -> None:
     averaged = [h.recipe.prediction.augment for h in headers if h.recipe.prediction.augment not in (None, "none")]
     prediction = headers[0].recipe.prediction.model_copy(update={"augment": averaged[0] if 2 * len(averaged) > folds else "none"})
     header = headers[0].model_copy(update={"members": folds, "scores": scores, "thresholds": thresholds,
-                                           "heads": _heads_of(headers),
+                                           "heads": _heads_of(headers), "scored": sum(h.scored for h in headers),
                                            "recipe": headers[0].recipe.model_copy(update={"prediction": prediction}),
                                            "step": max(h.step for h in headers)})
     save_model(place.out / MODEL_FILE, tensors, header)

@@ -282,6 +282,7 @@ def outcome(state: State, recipe: Recipe) -> dict[str, Any]:
     scores |= {f"trial.{name}": value for name, value in state.trials.items()}
     prediction = recipe.prediction.model_copy(update={"augment": state.augment})
     return {"step": state.best_step, "scores": scores, "thresholds": state.thresholds, "heads": tuple(state.heads),
+            "scored": len(state.best_images),
             "recipe": recipe.model_copy(update={"prediction": prediction})}
 
 
