@@ -34,3 +34,18 @@ def test_a_calibration_is_explained():
     page = training_report(header(thresholds=thresholds).model_copy(update={"scores": scores}), [], Run())
     assert "coefficient 3 of the cubic" in page
     assert "without calibration and median filter" in page
+
+
+def test_the_score_says_over_how_many_images_it_is_and_what_tuning_made_of_it():
+    scores = {"validation.score": 0.056, "trial.thresholds tuned": 0.187}
+    page = training_report(header(scored=2).model_copy(update={"scores": scores}), [], Run(images=500, held_out=("a", "b", "c")))
+    assert "over 2 held-out images" in page
+    assert "On 2 held-out images" in page
+    assert "once tuned" in page
+    assert "0.187" in page
+
+
+def test_channels_that_were_made_are_said():
+    grey = header().model_copy(update={"recipe": Recipe(name="default", data={"channels": ["grey"]})})
+    assert "Colour was turned into grey." in training_report(grey, [], Run())
+    assert "Colour was turned" not in training_report(header(), [], Run())

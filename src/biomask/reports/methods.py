@@ -13,6 +13,7 @@ from biomask.reports.parts import count, duration
 from biomask.reports.run import PACKAGES, Run
 from biomask.reports.sentences import listed
 from biomask.reports.sources import Cited, cited, literal
+from biomask.stored import GREY, RGB
 
 if TYPE_CHECKING:
     from biomask.checkpoint import ModelHeader
@@ -46,9 +47,22 @@ def data_said(header: ModelHeader, run: Run) -> str:
     images = count(run.images, "image") if run.images else "images"
     facts = [run.size_text, count(header.in_channels, "channel"), header.dtype, spacing_text(header.spacing)]
     said = f"{images[:1].upper()}{images[1:]} ({', '.join(f for f in facts if f)}) with {sentences.labels_said(header)} were used."
+    said += channels_said(header)
     if run.groups is not None:
         said += f" They belong to {count(run.groups, 'group')} ({literal(run.groups_by)}), none of which was split."
     return said
+
+
+def channels_said(header: ModelHeader) -> str:
+    """Which channels of the files were used, where they were chosen; empty where all were."""
+    chosen = header.recipe.data.channels
+    if chosen is None:
+        return ""
+    if chosen == (GREY,):
+        return " Colour was turned into grey."
+    if chosen == (RGB,):
+        return " Of grey images red, green and blue are the same."
+    return f" Of their channels {', '.join(map(literal, chosen))} {'were' if len(chosen) > 1 else 'was'} used."
 
 
 def held_out_said(header: ModelHeader, run: Run) -> str:
