@@ -54,9 +54,8 @@ def test_coco_is_about_many_images():
 @pytest.mark.parametrize(("name", "content"), [
     ("settings.json", b'{"shapes": 3}'), ("package.json", b'{"name": "x", "version": "1"}'), ("list.json", b"[1, 2]"),
     ("empty.json", b""), ("broken.json", b'{"shapes": [{"points"'), ("results.csv", b"name,area\na,3\n"), ("empty.csv", b""),
-    ("not a zip.zip", b"text"), ("empty.zip", b""), ("empty.roi", b""),
-    ("text.roi", b"hello, I am a text"), ("bytes.csv", bytes(range(256))), ("bytes.json", bytes(range(256))),
-    ("utf16.json", '{"shapes": []}'.encode("utf-16")), ("a.geojson", b"{}"), ("archive.json.gz", b"not gzip"),
+    ("not a zip.zip", b"text"), ("empty.zip", b""), ("bytes.csv", bytes(range(256))), ("bytes.json", bytes(range(256))),
+    ("utf16.json", '{"shapes": []}'.encode("utf-16")), ("archive.json.gz", b"not gzip"),
     ("notes.txt", b'{"type": "FeatureCollection", "features": []}'),
 ])
 def test_other_files_are_none(tmp_path, name, content):
@@ -64,6 +63,15 @@ def test_other_files_are_none(tmp_path, name, content):
     assert not is_annotation(tmp_path / name)
     assert coco_files(tmp_path) == []
     assert list_annotations(tmp_path) == []
+
+
+@pytest.mark.parametrize(("name", "content"), [("empty.roi", b""), ("text.roi", b"hello, I am a text"), ("a.geojson", b"{}"),
+                                               ("a.geojson", b""), ("a.geojson.gz", b"not gzip")])
+def test_damaged_ones_whose_name_leaves_no_doubt_are_named_by_their_readers(tmp_path, name, content):
+    (tmp_path / name).write_bytes(content)
+    assert list_annotations(tmp_path) == [tmp_path / name]
+    with pytest.raises(ReadError, match=name):
+        read_annotations(tmp_path / name)
 
 
 def test_listed_in_name_order_without_hidden_ones(tmp_path):
