@@ -66,7 +66,7 @@ def compare(
     overwrite: Overwrite = False,
     json: Json = None,
 ) -> int:
-    """Which recipe should I use, and what does it cost? Trains all on the same splits, and compares what they predict."""
+    """Train recipes on the same splits: which is best, and what each costs. Other people's predictions may join."""
     from biomask import api
 
     check_json(json, data, out)

@@ -68,8 +68,8 @@ def evaluate(
     seed: Annotated[int, typer.Option(help="Of the bootstrap behind the intervals.", min=0, max=2**63 - 1)] = 0,
     json: Json = None,
 ) -> int:
-    """Compare predictions with the truth: Dice, IoU, precision, recall, pixel error, distances of surfaces, calibration; of
-    objects also AP, F1, panoptic quality, merges, splits, counts. With intervals; beside other predictions or a second annotator.
+    """Compare predictions with the truth, with intervals. Dice, IoU, precision, recall, pixel error, distances of surfaces,
+    calibration; of objects also AP, F1, panoptic quality, merges, splits, counts. Beside other predictions or a second annotator.
     """
     from biomask import api
 
