@@ -23,6 +23,7 @@ from biomask.comparison.splits import TestSplit as Split
 from biomask.errors import InputError, ManyErrors, UsageError
 from biomask.progress import Silent
 from biomask.recipe import Recipe
+from biomask.training.lock import locked
 
 SMALL = ("network.options.width=2", "network.options.depth=1", "training.batch=2", "training.patch=[32, 32]",
          "training.validations=1", "prediction.augment=none")
@@ -161,6 +162,31 @@ def test_a_training_that_fails_is_named_and_the_others_are_kept(tmp_path, tiny_d
     assert "What failed" in (tmp_path / "out" / "report.html").read_text(encoding="utf-8")
 
 
+def test_another_comparison_at_once_is_refused(tmp_path, tiny_data, narrow):
+    with locked(tmp_path / "out" / "cells"), pytest.raises(InputError, match="writing into this folder now"):
+        api.compare(tiny_data, [narrow], tmp_path / "out", CompareOptions(steps=2))
+
+
+def test_what_was_trained_otherwise_is_noticed_after_other_recipes_were_compared(finished, tiny_data, narrow, tmp_path):
+    """The record names the recipes of the last time; each training knows its own."""
+    shutil.copytree(finished, tmp_path / "out")
+    record = json.loads((tmp_path / "out" / RECORD_FILE).read_text())
+    record["recipes"] = {}
+    (tmp_path / "out" / RECORD_FILE).write_text(json.dumps(record))
+    with pytest.raises(InputError, match="recipe narrow"):
+        api.compare(tiny_data, [narrow], tmp_path / "out", CompareOptions(steps=2, folds=2, device="cpu"),
+                    settings=["training.lr=1"])
+
+
+def test_overwrite_forgets_only_what_is_its_own(finished, tiny_data, tmp_path):
+    shutil.copytree(finished, tmp_path / "out")
+    (tmp_path / "out" / "thesis.txt").write_text("mine")
+    shutil.copytree(tiny_data / "masks", tmp_path / "theirs")
+    api.compare(tiny_data, [], tmp_path / "out", CompareOptions(external={"theirs": tmp_path / "theirs"}, folds=2, overwrite=True))
+    assert (tmp_path / "out" / "thesis.txt").read_text() == "mine"
+    assert not list((tmp_path / "out").glob("cells/*/"))
+
+
 def test_a_folder_of_something_else_is_refused(tmp_path, tiny_data, narrow):
     (tmp_path / "out" / "predictions").mkdir(parents=True)
     with pytest.raises(InputError, match="did not write"):
@@ -176,7 +202,7 @@ def test_a_folder_of_something_else_is_refused(tmp_path, tiny_data, narrow):
 def test_external_predictions_that_lack_images_are_named(tmp_path, tiny_data):
     (tmp_path / "theirs").mkdir()
     shutil.copy(tiny_data / "masks" / "im_00.png", tmp_path / "theirs")
-    with pytest.raises(InputError, match="predictions of theirs cannot be judged"):
+    with pytest.raises(InputError, match="predictions of external theirs cannot be judged"):
         api.compare(tiny_data, [], tmp_path / "out", CompareOptions(external={"theirs": tmp_path / "theirs"}))
 
 

@@ -119,6 +119,22 @@ class TestOwnNetwork:
         with pytest.raises(UsageError, match="ZeroDivisionError"):
             api.train(tiny_data, tmp_path / "m", options(OWN, network=f"{tmp_path / 'broken.py'}:Mine"))
 
+    @pytest.mark.parametrize(("code", "said"), [
+        ("raise SystemExit(0)", "SystemExit"), ("def Mine(c, k):\n    raise RuntimeError('no GPU')", "no GPU"),
+        ("def Mine(c, k):\n    return 3", "not a torch"),
+        ("import torch\nclass Mine(torch.nn.Conv2d):\n    def __init__(s, c, k): super().__init__(c, k, 1)\n"
+         "    def forward(s, x): return x.nothing", "nothing")])
+    def test_code_that_fails_later_or_ends_the_program(self, tmp_path, tiny_data, code, said):
+        """Also where it is called like a module that biomask needs."""
+        import json as before
+        import sys
+
+        (tmp_path / "json.py").write_text(code)
+        with pytest.raises(UsageError, match=said):
+            api.train(tiny_data, tmp_path / "m", options(OWN, network=f"{tmp_path / 'json.py'}:Mine"))
+        assert sys.modules["json"] is before
+        MODELS.pop("json:Mine", None)
+
     def test_another_network_than_it_was_trained_with(self, tmp_path, tiny_data, code):
         trained = api.train(tiny_data, tmp_path / "m", options(OWN, network=code))
         MODELS.pop("my_nets:Mine")

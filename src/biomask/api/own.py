@@ -17,6 +17,9 @@ from biomask.errors import MissingPathError, UsageError
 #: What a network may be given as: a module, its class or a function that makes one, or where that stands: "my_nets.py:MyNet".
 Own = nn.Module | Callable[..., nn.Module] | str
 
+#: Marks modules that were loaded from a file here.
+OURS = "_biomask_own"
+
 _FORM = "--network my_nets.py:MyNet, or an installed module: my_package.nets:MyNet"
 
 
@@ -53,13 +56,15 @@ def _module(place: str) -> ModuleType:
         if spec is None or spec.loader is None:
             raise UsageError(f"--network {place} is no Python file", fix=_FORM)
         module = importlib.util.module_from_spec(spec)
-        sys.modules[path.stem] = module  # dataclasses and pickles look there
+        if path.stem not in sys.modules or hasattr(sys.modules[path.stem], OURS):
+            sys.modules[path.stem] = module  # dataclasses look there; another module of this name stays what it is
+        setattr(module, OURS, True)
         spec.loader.exec_module(module)
         return module
     except (MissingPathError, UsageError):
         raise
     except ModuleNotFoundError as error:
         raise UsageError(f"--network {place}: {error}", fix="give a file, or install the package into this environment") from error
-    except Exception as error:  # anything that somebody's code may raise
+    except (Exception, SystemExit) as error:  # anything that somebody's code may raise
         raise UsageError(f"--network {place}: its code fails with {type(error).__name__}: {error}", fix="try: python "
                          + place) from error

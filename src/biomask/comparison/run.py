@@ -19,11 +19,12 @@ from biomask.comparison.options import CompareOptions, checked_names
 from biomask.comparison.splits import Splits, choose_splits
 from biomask.comparison.table import assemble
 from biomask.data.dataset import open_dataset
-from biomask.errors import BiomaskError, InputError, StoppedError, UsageError
+from biomask.errors import BiomaskError, InputError, ResourceError, StoppedError, UsageError
 from biomask.evaluation.evaluate import Judged
 from biomask.io.files import require_writable, write_text
 from biomask.progress import Progress, Silent
 from biomask.recipe import Recipe
+from biomask.training.lock import locked
 from biomask.training.stopping import StopFlag, stop_on_signals
 from biomask.transforms import normalization_of
 
@@ -61,15 +62,22 @@ def compare(data: str | Path, recipes: Sequence[Recipe], out: str | Path, option
     if Path(data).exists() and Path(data).resolve() in (out.resolve(), *out.resolve().parents):
         raise UsageError(f"-o {out} lies in the data folder", fix="give another folder: nothing is written beside inputs")
     require_writable(out)
-    if options.overwrite:
-        _forget(out)
+    _require_ours(out)
+    with locked(out / CELLS):
+        if options.overwrite:
+            _forget(out)
+        return _compare(data, recipes, out, options, progress)
+
+
+def _compare(data: str | Path, recipes: Sequence[Recipe], out: Path, options: CompareOptions, progress: Progress) -> Compared:
+    """As `compare`, in a folder that is ours alone."""
     dataset = open_dataset(data, options.data, normalization_of(recipes[0].normalization) if recipes else
                            normalization_of(Recipe(name="none").normalization), masks=options.masks, progress=progress)
     splits = choose_splits(data, dataset, options)
     progress.say(f"splits: {splits.says}")
     cells = plan_cells([_budgeted(r, options) for r in recipes], splits, options)
     record = _plan(data, cells, splits, options, dataset.facts.hashes)
-    _take(out, record)
+    _take(out, record, cells, options)
     errors = _run_all(cells, out, record, options, progress)
     done = [c for c in cells if (out / CELLS / c.place / RESULT_FILE).is_file()]
     found, sides = assemble(out, data, _complete(done, len(splits.splits)), options, dataset.settings, progress)
@@ -104,12 +112,16 @@ def _digest(hashes: Mapping[str, str]) -> str:
 SAME = ("data_sha256", "judged", "minutes", "steps")
 
 
-def _take(out: Path, record: Mapping[str, Any]) -> None:
-    """Raise InputError for a folder with another comparison, or with something else; note the plan in an empty one."""
+def _require_ours(out: Path) -> None:
+    """Raise InputError for a folder with something else that has our names."""
+    if not (out / RECORD_FILE).is_file() and any((out / name).exists() for name in ("predictions", "evaluations")):
+        raise InputError("holds folders that biomask compare did not write", where=out, fix="choose another -o")
+
+
+def _take(out: Path, record: Mapping[str, Any], cells: Sequence[Cell], options: CompareOptions) -> None:
+    """Raise InputError for a folder with another comparison; note the plan in an empty one."""
     path = out / RECORD_FILE
     if not path.is_file():
-        if any((out / name).exists() for name in (CELLS, "predictions", "evaluations")):
-            raise InputError("holds folders that biomask compare did not write", where=out, fix="choose another -o")
         write_text(path, json.dumps(record, indent=2, ensure_ascii=False))
         return
     try:
@@ -119,19 +131,30 @@ def _take(out: Path, record: Mapping[str, Any]) -> None:
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise InputError("is not a record of biomask compare", where=path, fix="choose another -o") from error
     changed = [key for key in SAME if before.get(key) != record[key]]
-    changed += [f"recipe {name}" for name, recipe in record["recipes"].items()
-                if name in before.get("recipes", {}) and before["recipes"][name] != recipe]
+    changed += sorted({f"recipe {c.recipe.name}" for c in cells if _differs(c, out / CELLS / c.place, options)})
     if changed:
         raise InputError(f"holds a comparison with other settings or data ({', '.join(changed)})", where=out,
                          fix="choose another -o, or start again with --overwrite")
+
+
+def _differs(cell: Cell, folder: Path, options: CompareOptions) -> bool:
+    """Whether a cell that is there was trained otherwise: what it was told says so, whatever was compared since."""
+    try:
+        before = json.loads((folder / CELL_FILE).read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        return False
+    except (OSError, ValueError):
+        return True
+    now = json.loads(json.dumps(_told(cell, "", options)))
+    return any(before.get(key) != now[key] for key in ("recipe", "settings", "train", "test"))
 
 
 def _forget(out: Path) -> None:
     """Remove an earlier comparison's files, and nothing else."""
     if not (out / RECORD_FILE).is_file():
         return
-    for name in (CELLS, "predictions", "evaluations"):
-        shutil.rmtree(out / name, ignore_errors=True)
+    for folder in (out / "predictions", out / "evaluations", *(p for p in (out / CELLS).iterdir() if p.is_dir())):
+        shutil.rmtree(folder, ignore_errors=True)
     for name in (RECORD_FILE, "comparison.csv", "report.html"):
         (out / name).unlink(missing_ok=True)
 
@@ -163,13 +186,17 @@ def _run_all(cells: Sequence[Cell], out: Path, record: Mapping[str, Any], option
     return errors
 
 
+def _told(cell: Cell, data: str, options: CompareOptions) -> dict[str, Any]:
+    """What a cell's process needs to know."""
+    recipe = cell.recipe.model_copy(update={"training": cell.recipe.training.model_copy(update={"seed": cell.seed})})
+    return {"recipe": recipe.model_dump(mode="json"), "data": data, "masks": None if options.masks is None else str(options.masks),
+            "settings": options.data.model_dump(mode="json"), "device": options.device, "train": list(cell.split.train),
+            "test": list(cell.split.test)}
+
+
 def _run_cell(cell: Cell, folder: Path, data: str, options: CompareOptions, stop: StopFlag) -> BiomaskError | None:
     """Run a cell in a process of its own; its error where it failed."""
-    recipe = cell.recipe.model_copy(update={"training": cell.recipe.training.model_copy(update={"seed": cell.seed})})
-    write_text(folder / CELL_FILE, json.dumps({
-        "recipe": recipe.model_dump(mode="json"), "data": data, "masks": None if options.masks is None else str(options.masks),
-        "settings": options.data.model_dump(mode="json"), "device": options.device, "train": list(cell.split.train),
-        "test": list(cell.split.test)}, ensure_ascii=False))
+    write_text(folder / CELL_FILE, json.dumps(_told(cell, data, options), ensure_ascii=False))
     log = folder / "log.txt"
     with log.open("ab") as file, subprocess.Popen([sys.executable, "-m", "biomask.comparison.cell", str(folder)],
                                                   stdin=subprocess.PIPE, stdout=file, stderr=file) as process:
@@ -187,20 +214,21 @@ def _run_cell(cell: Cell, folder: Path, data: str, options: CompareOptions, stop
             raise
     if process.returncode == 0 or stop.signal is not None:
         return None
-    return InputError(f"{cell.place}: {_last_words(log, process.returncode)}", where=log,
-                      fix="mend it and run the same command again: what is done is kept")
+    kind = ResourceError if process.returncode < 0 or process.returncode == ResourceError.exit_code else InputError
+    return kind(f"{cell.place}: {_last_words(log, process.returncode)}", where=log,
+                fix="mend it and run the same command again: what is done is kept")
 
 
 def _last_words(log: Path, code: int) -> str:
     """Why a cell failed, from the end of its log."""
+    if code < 0:
+        return f"was ended by signal {-code}, as when memory runs out"
     try:
         text = log.read_text(encoding="utf-8", errors="replace")
     except OSError:
         text = ""
     if "error: " in text:
         return text.rpartition("error: ")[2].strip().splitlines()[0]
-    if code < 0:
-        return f"was ended by signal {-code}, as when memory runs out"
     lines = text.strip().splitlines()
     return lines[-1] if lines else f"ended with code {code}"
 

@@ -58,7 +58,7 @@ def assemble(out: Path, data: str | Path, cells: Sequence[Cell], options: Compar
         else:
             curves.setdefault(name, {}).setdefault(size, []).append(found.scores)
     for name, place in options.external.items():
-        judged[name] = _evaluated(out, name, Path(place), data, options, settings, progress, own=False)
+        judged[name] = _evaluated(out, f"external {name}", Path(place), data, options, settings, progress, own=False)
         sides[name] = [judged[name].scores]
     if not sides:
         return {"kind": None, "metric": None, "rows": [], "curve": None, "images": [], "footnotes": []}, {}

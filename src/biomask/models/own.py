@@ -86,7 +86,13 @@ def register_own(network: nn.Module | Callable[..., nn.Module]) -> str:
         if isinstance(network, nn.Module):
             module = copy.deepcopy(network)
         else:
-            module = _called(network, in_channels, classes, spatial_dims, options)
+            try:
+                module = _called(network, in_channels, classes, spatial_dims, options)
+            except UsageError:
+                raise
+            except Exception as error:  # anything that somebody's code may raise
+                raise UsageError(f"making {name} fails with {type(error).__name__}: {error}",
+                                 fix="try it alone in Python, with the same arguments") from error
         if not isinstance(module, nn.Module):
             raise UsageError(f"{name} gives a {type(module).__name__}, not a torch.nn.Module",
                              fix="name a class or function of one")
@@ -139,8 +145,10 @@ def _stride_of(module: nn.Module, in_channels: int, classes: int, dims: int) -> 
                         break
                 else:
                     return stride
-            except (RuntimeError, ValueError, IndexError) as error:
-                last = str(error).splitlines()[0]
+            except UsageError:
+                raise
+            except Exception as error:  # noqa: BLE001  anything that somebody's code may raise
+                last = (str(error) or type(error).__name__).splitlines()[0]
     finally:
         module.train(was_training)
     raise UsageError(f"the network does not keep the size of images, tried with lengths up to {2 * LEAST[dims]}: {last}",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -29,7 +30,7 @@ class Refinement:
         """As a model's header says. Objects and structures are left as they are."""
         if task.kind != "classes":
             return cls()
-        known = all(name in thresholds for name in CALIBRATION)
+        known = all(math.isfinite(thresholds.get(name, math.nan)) for name in CALIBRATION)
         found = [min(max(float(thresholds[name]), 0.0), 1.0) for name in CALIBRATION] if known else None
         return cls(Calibration((found[0], found[1], found[2], found[3])) if found else None, radius)
 
