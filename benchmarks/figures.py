@@ -32,10 +32,10 @@ def main() -> None:
 def curve(path: Path) -> None:
     """Score against the number of images, for every result there is."""
     points = {}
-    for file in RESULTS.glob("dsb2018*.json"):
-        found = json.loads(file.read_text(encoding="utf-8"))
-        images = file.stem.removeprefix("dsb2018").strip("_")
-        points[int(images) if images else 523] = found
+    for file in (RESULTS / "dsb2018.json", *RESULTS.glob("dsb2018_*.json")):
+        images = file.stem.removeprefix("dsb2018").strip("_") or "523"
+        if images.isdecimal() and file.is_file():
+            points[int(images)] = json.loads(file.read_text(encoding="utf-8"))
     figure = Figure((6, 3.2), layout="constrained")
     axes = figure.add_subplot()
     order = sorted(points)
@@ -46,11 +46,17 @@ def curve(path: Path) -> None:
     limits = [points[n]["scores"]["intervals"]["ap50"] for n in order]
     axes.errorbar(order, scores, yerr=[[s - i["low"] for s, i in zip(scores, limits, strict=True)],
                                        [i["high"] - s for s, i in zip(scores, limits, strict=True)]], marker="o", capsize=3)
+    if (RESULTS / "forecast.json").is_file():
+        ahead = json.loads((RESULTS / "forecast.json").read_text(encoding="utf-8"))["forecast"]
+        axes.errorbar([f["images"] * 1.12 for f in ahead], [f["score"] for f in ahead], fmt="x", capsize=3, color="tab:gray",
+                      yerr=[[f["score"] - f["low"] for f in ahead], [f["high"] - f["score"] for f in ahead]],
+                      label="forecast from 5, 10 and 20")
+        axes.legend(loc="lower right", fontsize=8)
     for n, s in zip(order, scores, strict=True):
         said = f"{s:.2f}, {points[n]['minutes_training']:.0f} min"
-        last = n == order[-1]
-        axes.annotate(said, (n, s), xytext=(-6 if last else 6, -12), textcoords="offset points", fontsize=8,
-                      ha="right" if last else "left")
+        late = n >= 200
+        axes.annotate(said, (n, s), xytext=(-4 if late else 6, 22 if n == order[-1] else -12), textcoords="offset points", fontsize=8,
+                      ha="right" if late else "left")
     axes.set(xscale="log", xlabel="training images, drawn at random", ylabel="AP at IoU 0.5, 59 test images", ylim=(0, 1))
     axes.set_xticks(order, [str(n) for n in order])
     axes.minorticks_off()
