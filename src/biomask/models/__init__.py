@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import Protocol, runtime_checkable
 
 from torch import nn
@@ -11,8 +12,10 @@ from biomask.models.attention_unet import AttentionUNet
 from biomask.models.calibration import Calibration, fit_calibration, median_filter
 from biomask.models.fcn import FCN
 from biomask.models.grid_attention_unet import GridAttentionUNet
+from biomask.models.mask_rcnn import MaskRCNN
 from biomask.models.one_layer import OneLayer
 from biomask.models.sliding_window import SlidingWindow
+from biomask.models.torchvision_weights import load_torchvision
 from biomask.models.unet import UNet
 from biomask.models.unet_padded import PaddedUNet
 from biomask.models.unet_plus_plus import UNetPlusPlus
@@ -55,5 +58,12 @@ MODELS: dict[str, Callable[..., nn.Module]] = {
     "unet-padded": PaddedUNet,
 }
 
-__all__ = ["FCN", "MODELS", "AttentionUNet", "Calibration", "GridAttentionUNet", "Network", "OneLayer", "PaddedUNet",
-           "SlidingWindow", "UNet", "UNetPlusPlus", "fit_calibration", "load_weights", "median_filter"]
+#: Every detector by name: the constructor takes (in_channels, classes with background, *, …); see `MaskRCNN`.
+DETECTORS: dict[str, Callable[..., MaskRCNN]] = {
+    "faster-rcnn": partial(MaskRCNN, masks=False),
+    "mask-rcnn": MaskRCNN,
+}
+
+__all__ = ["DETECTORS", "FCN", "MODELS", "AttentionUNet", "Calibration", "GridAttentionUNet", "MaskRCNN", "Network", "OneLayer",
+           "PaddedUNet", "SlidingWindow", "UNet", "UNetPlusPlus", "fit_calibration", "load_torchvision", "load_weights",
+           "median_filter"]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -13,10 +14,13 @@ from biomask.errors import MissingPathError, ModelFileError
 
 #: Where repositories keep the state dict within what they save.
 SECTIONS = ("state_dict", "model", "model_state_dict")
+#: Element types of .safetensors files.
+SAFETENSORS = {"F64": torch.float64, "F32": torch.float32, "F16": torch.float16, "BF16": torch.bfloat16, "I64": torch.int64,
+               "I32": torch.int32, "I16": torch.int16, "I8": torch.int8, "U8": torch.uint8, "BOOL": torch.bool}
 
 
 def read_weights(path: str | Path) -> dict[str, Tensor]:
-    """The tensors of a .pth or .pt file by name; what else it holds (e.g. `mask_values`) is left out.
+    """The tensors of a .pth, .pt or .safetensors file by name; what else it holds (e.g. `mask_values`) is left out.
 
     Raises MissingPathError, or ModelFileError for what holds no tensors or would need unpickling.
     """
@@ -24,7 +28,8 @@ def read_weights(path: str | Path) -> dict[str, Tensor]:
     if not file.is_file():
         raise MissingPathError("no such file of weights", where=file)
     try:
-        content: Any = torch.load(file, map_location="cpu", weights_only=True)
+        content: Any = (read_safetensors(file) if file.suffix == ".safetensors"
+                        else torch.load(file, map_location="cpu", weights_only=True))
     except Exception as error:
         raise ModelFileError(f"holds no tensors that can be read safely ({type(error).__name__})", where=file,
                              fix="give a state dict saved by torch.save") from error
@@ -35,6 +40,23 @@ def read_weights(path: str | Path) -> dict[str, Tensor]:
     found = {str(k).removeprefix("module."): v for k, v in items if isinstance(v, Tensor)}
     if not found:
         raise ModelFileError("holds no tensors by name", where=file, fix="give a state dict")
+    return found
+
+
+def read_safetensors(path: Path) -> dict[str, Tensor]:
+    """A .safetensors file: the header's length in 8 bytes, the header (JSON), then the tensors one after the other.
+
+    Raises ValueError, KeyError or RuntimeError for what is no such file.
+    """
+    content = path.read_bytes()
+    start = 8 + int.from_bytes(content[:8], "little")
+    found = {}
+    for name, entry in json.loads(content[8:start]).items():
+        if name != "__metadata__":
+            first, last = entry["data_offsets"]
+            data = bytearray(content[start + first:start + last])
+            dtype = SAFETENSORS[entry["dtype"]]
+            found[name] = (torch.frombuffer(data, dtype=dtype) if data else torch.empty(0, dtype=dtype)).reshape(entry["shape"])
     return found
 
 
