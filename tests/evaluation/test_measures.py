@@ -1,6 +1,7 @@
 """Scores of challenges and papers (--metrics): which fit, that they are those of the arrays, and where they are shown."""
 
 import json
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -127,6 +128,13 @@ class TestScores:
         each = [article_scores(cell_map(i)[None], membranes(i)[None]) for i in range(COUNT)]
         assert got["pooled"] == pytest.approx({key: np.mean([getattr(e, key) for e in each]) for key in got["scores"]})
         assert got["pooled"]["dice_loss"] + got["pooled"]["dice"] == pytest.approx(1)
+
+    def test_article_without_probabilities_says_how_to_have_them(self, tmp_path):
+        out = predicted(tmp_path / "out")
+        shutil.rmtree(out / "probabilities")
+        with pytest.raises(UsageError, match="it needs probabilities") as caught:
+            evaluate(out, true_masks(tmp_path / "t"), options=asked("article"))
+        assert "--probabilities" in caught.value.fix
 
     def test_article_finds_structures_by_their_names(self, tmp_path):
         legend, out = Legend.of_values([0, 1, 2], {1: "cup", 2: "disc"}), tmp_path / "out"

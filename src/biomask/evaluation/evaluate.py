@@ -13,12 +13,14 @@ from biomask.errors import BiomaskError, LabelsError, ManyErrors
 from biomask.evaluation.bootstrap import FEWEST, RESAMPLES, Units
 from biomask.evaluation.calibration import calibration
 from biomask.evaluation.cases import Case, find_annotated, find_cases, find_others
+from biomask.evaluation.coco import DETECTIONS, coco_or_why
+from biomask.evaluation.coco_files import results_file, score_results
 from biomask.evaluation.groups import groups_of
 from biomask.evaluation.instances import FOOTNOTES as INSTANCE_FOOTNOTES
 from biomask.evaluation.instances import summarise_instances
 from biomask.evaluation.meaning import Recorded, Understood, true_labels, understand_truth
 from biomask.evaluation.measures import Fit, chosen_measures, summarise_measures
-from biomask.evaluation.options import EvaluateOptions
+from biomask.evaluation.options import ALL, EvaluateOptions
 from biomask.evaluation.others import legend_of_others, understand_annotated
 from biomask.evaluation.overlaps import FOOTNOTES, STRUCTURE_FOOTNOTES, summarise, summarise_structures
 from biomask.evaluation.paired import DIFFERENCE, ceiling, paired
@@ -29,6 +31,7 @@ from biomask.evaluation.scored import ScoredImage
 from biomask.labels import Legend
 from biomask.progress import Progress, Silent
 from biomask.recipe import DataSettings
+from biomask.words import count
 
 __all__ = ["FOOTNOTES", "SCHEMA_VERSION", "Case", "EvaluateOptions", "Judged", "ScoredImage", "evaluate", "find_cases", "judge",
            "summarise"]
@@ -63,7 +66,8 @@ def judge(predictions: str | Path, truth: str | Path, *, settings: DataSettings 
           masks: str | Path | None = None) -> Judged:
     """Scores of predictions against the truth: of classes, of structures, or of objects, as the truth is.
 
-    predictions: class masks; a folder of masks a structure; or ids of objects: `labels/` where `predict` wrote it. With
+    predictions: class masks; a folder of masks a structure; or ids of objects: `labels/` where `predict` wrote it; with the
+    detections.json of a detector beside them, or such a file alone, also COCO's scores. With
     `probabilities/` beside them, also whether these are calibrated. settings: how the truth is to be read, as in training:
     `ignore` (by default what `predict` recorded), `values`, `mask_scale`, `kind`, `axes`, `z`, `time`, `unlabelled`; and `groups`,
     which images belong together. names: value → class name; by default those that `predict` recorded. options: what is compared
@@ -71,20 +75,29 @@ def judge(predictions: str | Path, truth: str | Path, *, settings: DataSettings 
     with; one image is held at a time. Undefined scores are None. Raises ManyErrors listing every bad pair.
     """
     progress, settings, options = progress or Silent(), settings or DataSettings(), options or EvaluateOptions()
+    results = results_file(Path(predictions))
+    if results is not None:
+        return _of_results(results, Path(truth), settings, options, progress)
     cases, extra, notes = find_cases(predictions, truth, settings, masks)
     for note in notes:
         progress.say(note)
     if extra:
-        progress.warn(f"{len(extra)} predictions have no truth and are left out: {', '.join(extra[:5])}"
+        progress.warn(f"{count(len(extra), 'prediction')} without truth left out: {', '.join(extra[:5])}"
                       + (" …" if len(extra) > 5 else ""))
     recorded = Recorded.beside(predictions)
     known = dict(names) if names is not None else {e.value: e.name for e in recorded.legend or ()}
     understood = understand_truth(cases, settings, recorded, known, progress)
     kind = understood.encoding.kind if understood.encoding.kind in SUMMARIES else "classes"
     maps = all(c.probabilities is not None for c in cases)
-    chosen = chosen_measures(options.metrics, Fit(kind, len(understood.legend), maps), progress)
+    detector = (Path(predictions) / DETECTIONS).is_file()
+    asked = detector or {"coco", ALL} & set(options.metrics)
+    coco, why = coco_or_why(Path(predictions), cases, understood) if asked else (None, "")
+    if detector and coco is None:
+        progress.say(f"{DETECTIONS} is not scored: {why}")
+    chosen = chosen_measures((*options.metrics, "coco") if detector and coco else options.metrics,
+                             Fit(kind, len(understood.legend), maps, coco.kinds if coco else (), why), progress)
     mine = Side({c.name: c for c in cases}, understood.legend, channels=recorded_channels(predictions), metrics=chosen,
-                maps=maps and kind != "instances")
+                maps=maps and kind != "instances", coco=coco)
     others = None if options.against is None else _others(options.against, cases, understood, known, progress)
     second = None if options.annotator is None else _annotated(options.annotator, cases, understood, progress)
     rules = Rules(understood.encoding, understood.settings, ruler_for(cases, understood.settings, options.tolerance))
@@ -100,7 +113,7 @@ def judge(predictions: str | Path, truth: str | Path, *, settings: DataSettings 
         "groups": None if groups is None else {"n": len(set(groups.values())), "says": says},
         **_summary(kind, found[0], understood.legend, groups, options.seed), "boundary": boundary(found[0], rules.ruler),
         "calibration": calibration(found[0], kind), "paired": None, "annotator": None,
-        "metrics": summarise_measures(chosen, {i.name: i.more for i in found[0]}, _units(found[0], groups, options.seed))}
+        "metrics": summarise_measures(chosen, {i.name: i.more for i in found[0]}, _units(found[0], groups, options.seed), coco)}
     if others is not None:
         theirs = {"kind": kind, **_summary(kind, found[1], others.legend, groups, options.seed)}
         scores["paired"] = paired(scores, theirs, str(options.against), options.seed)
@@ -110,6 +123,17 @@ def judge(predictions: str | Path, truth: str | Path, *, settings: DataSettings 
     scores["footnotes"] = _footnotes(scores)
     return Judged(scores, tuple(cases), understood.encoding, understood.legend, understood.settings,
                   () if others is None else tuple(c for name, c in others.cases.items() if name in {i.name for i in found[1]}))
+
+
+def _of_results(file: Path, truth: Path, settings: DataSettings, options: EvaluateOptions, progress: Progress) -> Judged:
+    """COCO's scores alone, of a file of results."""
+    found = score_results(file, truth, options, progress)
+    legend = Legend.of_values(range(len(found["names"]) + 1), dict(enumerate(found.pop("names"), start=1)))
+    scores = {"schema_version": SCHEMA_VERSION, "kind": "detections", "predictions": str(file), "truth": str(truth),
+              "legend": legend.to_json(), "ignore": None, "groups": None, "per_image": [], "per_class": {}, "mean": {},
+              "pooled": {}, "intervals": {}, "boundary": None, "calibration": None, "paired": None, "annotator": None,
+              "footnotes": [], **found}
+    return Judged(scores, (), Encoding("instances", found["truth_is"], legend, "objects"), legend, settings)
 
 
 #: Kind of labels: from the scores of images to those of all, and the rules that hold for them.
@@ -189,5 +213,5 @@ def _scored(cases: Sequence[Case], sides: Sequence[Side | None], rules: Rules, u
     if errors:
         raise ManyErrors(f"{len(errors)} of {len(cases)} pairs cannot be compared:", errors)
     if left:
-        progress.say(f"{len(left)} images without labels are left out (--unlabelled ignore): {some(sorted(left))}")
+        progress.say(f"{count(len(left), 'image')} without labels left out (--unlabelled ignore): {some(sorted(left))}")
     return kept, found

@@ -79,7 +79,7 @@ def understand_truth(cases: Sequence[Case], settings: DataSettings, recorded: Re
             errors += wrong
             bar.update((n + 1) / len(cases))
     if errors:
-        raise ManyErrors(f"{len(errors)} masks cannot be read:", errors)
+        raise errors[0] if len(errors) == 1 else ManyErrors(f"{len(errors)} masks cannot be read:", errors)
     structures = structures_of([c.pair for c in cases])
     if structures:
         encoding = infer_encoding(found, settings, structures)

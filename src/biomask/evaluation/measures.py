@@ -11,17 +11,24 @@ import numpy.typing as npt
 
 from biomask.errors import LabelsError, UsageError
 from biomask.evaluation.bootstrap import Units, intervals
+from biomask.evaluation.coco import Coco
+from biomask.evaluation.coco_table import COCO_NAMES, COCO_SAYS, KEYPOINTS_SAY, coco_classes, coco_titles, pooled_scores
 from biomask.evaluation.options import ALL, METRICS
 from biomask.labels import Labels
 from biomask.metrics import (
     ArticleScores,
+    CocoKind,
     Detections,
+    FoundObjects,
     IsbiLevel,
     IsbiScores,
+    MatchedImage,
+    TrueObjects,
     article_scores,
     detections,
     fcn_scores,
     isbi_scores,
+    match_image,
     mean,
     seg_of_objects,
 )
@@ -45,6 +52,8 @@ class Compared:
     """Predicted objects (*S)."""
     maps: npt.NDArray[np.float32] | None = None
     """Probabilities (C, *S) of each structure, or of each class but the first."""
+    coco: tuple[TrueObjects, FoundObjects] | None = None
+    """Objects of truth and prediction with their scores."""
 
 
 @dataclass(frozen=True)
@@ -57,6 +66,10 @@ class Fit:
     """In the legend, background too."""
     maps: bool
     """Whether every image has probabilities."""
+    coco: tuple[CocoKind, ...] = ()
+    """What COCO's scores can compare."""
+    no_coco: str = "COCO's table is of objects (--labels instances)"
+    """Why they compare nothing."""
 
 
 @dataclass(frozen=True)
@@ -116,6 +129,21 @@ def _sum(parts: Sequence[Any]) -> Any:
     return sum(parts[1:], start=parts[0])
 
 
+def _coco(kind: CocoKind, title: str, says: str) -> Measure:
+    """COCO's scores of boxes, masks or key points."""
+    def of_image(image: Compared) -> MatchedImage:
+        if image.coco is None:
+            raise LabelsError("has no objects", where=image.labels.name)
+        return match_image(*image.coco, kind)
+
+    return Measure(title, coco_titles(kind), lambda fit: None if kind in fit.coco else fit.no_coco, of_image,
+                   lambda images: pooled_scores(images, kind).summary(), (says, *COCO_SAYS))
+
+
+#: Why a measure of probabilities does not fit, and what to do about it.
+NO_MAPS = "it needs probabilities of all images (predict --probabilities)"
+PREDICT_MAPS = "predict again with --probabilities: biomask predict MODEL IMAGES -o OUT --probabilities --overwrite"
+
 #: Name, as in --metrics: what it computes.
 MEASURES: dict[str, Measure] = {
     "isbi": Measure(
@@ -153,11 +181,14 @@ MEASURES: dict[str, Measure] = {
             "each predicted object too few where one covers several, 10 for each true one missed and 1 for each that is none, "
             "and D0, the most that counts, 10 for each true one (Maška et al., Bioinformatics 2014; Matula et al., PLoS ONE 2015). "
             "The challenge counts DET against markers of all cells: where the truth lacks some, it is too low.",)),
+    "coco_boxes": _coco("boxes", "COCO, boxes", "The IoU is that of boxes, in fractions of pixels."),
+    "coco_masks": _coco("masks", "COCO, masks", "The IoU is that of the pixels of masks, which may overlap."),
+    "coco_keypoints": _coco("keypoints", "COCO, key points", KEYPOINTS_SAY),
     "article": Measure(
         "As the optic disc article computed them", {
             "iou": "IoU", "dice_loss": "“Dice” as printed, a loss", "dice": "soft Dice", "bce": "BCE"},
         lambda fit: ("it is of classes or structures" if fit.kind == "instances" else
-                     None if fit.maps else "it needs probabilities of all images (predict --probabilities)"),
+                     None if fit.maps else NO_MAPS),
         _article_of, _article, (
             "Each image is a batch of its own, and together means their mean. IoU: of probabilities above 0.5, over the pixels of "
             "all structures (or classes but the first) laid end to end. “Dice” as printed: the mean over structures of "
@@ -166,16 +197,23 @@ MEASURES: dict[str, Measure] = {
 }
 
 
+def _family(name: str) -> tuple[str, ...]:
+    """The measures that a name of --metrics stands for."""
+    return tuple(key for key in MEASURES if key == name or key.startswith(f"{name}_"))
+
+
 def chosen_measures(names: Sequence[str], fit: Fit, progress: Progress) -> tuple[str, ...]:
     """Those of --metrics that fit; of `all`, a line says which do not. Raises UsageError for one that was named and does not."""
-    lacking = {name: why for name in METRICS if (why := MEASURES[name].lacks(fit)) is not None}
+    wrong = {key: why for key, measure in MEASURES.items() if (why := measure.lacks(fit)) is not None}
+    lacking = {name: wrong[_family(name)[0]] for name in METRICS if set(_family(name)) <= set(wrong)}
     if ALL in names:
         for name, why in lacking.items():
             progress.say(f"--metrics {name} is left out: {why}")
     for name in names:
         if name in lacking:
-            raise UsageError(f"--metrics {name} does not fit: {lacking[name]}", fix=f"--metrics {ALL} takes those that fit")
-    return tuple(n for n in METRICS if n not in lacking and (n in names or ALL in names))
+            raise UsageError(f"--metrics {name} does not fit: {lacking[name]}",
+                             fix=PREDICT_MAPS if lacking[name] == NO_MAPS else f"--metrics {ALL} takes those that fit")
+    return tuple(key for n in METRICS if n in names or ALL in names for key in _family(n) if key not in wrong)
 
 
 def measured(names: Sequence[str], image: Compared) -> dict[str, Any]:
@@ -183,10 +221,12 @@ def measured(names: Sequence[str], image: Compared) -> dict[str, Any]:
     return {name: MEASURES[name].of_image(image) for name in names}
 
 
-def summarise_measures(names: Sequence[str], images: Mapping[str, Mapping[str, Any]], units: Units) -> dict[str, dict[str, Any]]:
-    """{name: {title, scores, pooled, mean, intervals, per_image, says}}, JSON-ready; of `isbi` also thresholds.
+def summarise_measures(names: Sequence[str], images: Mapping[str, Mapping[str, Any]], units: Units,
+                       coco: Coco | None = None) -> dict[str, dict[str, Any]]:
+    """{name: {title, scores, pooled, mean, intervals, per_image, says}}, JSON-ready; of `isbi` also thresholds, of COCO per_class.
 
-    images: by name, what `measured` gave. scores: title by key. pooled: of all images as one; mean: over images.
+    images: by name, what `measured` gave. scores: title by key. pooled: of all images as one; mean: over images. coco: its classes
+    and what it does not compare.
     """
     found = dict[str, dict[str, Any]]()
     for name in names:
@@ -199,6 +239,9 @@ def summarise_measures(names: Sequence[str], images: Mapping[str, Mapping[str, A
             "per_image": [{"name": image, **row} for image, row in zip(images, rows, strict=True)], "says": list(measure.says)}
         if name == "isbi":
             found[name]["thresholds"] = [_at(level) for level in _sum(parts).levels]
+        if name in COCO_NAMES and coco is not None:
+            found[name]["per_class"] = coco_classes(parts, COCO_NAMES[name], coco.names)
+            found[name]["says"] += coco.notes
     return found
 
 

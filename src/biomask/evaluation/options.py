@@ -8,7 +8,7 @@ from pathlib import Path
 from biomask.errors import UsageError
 
 #: What --metrics takes, in the order of tables; ALL = all that fit.
-METRICS: tuple[str, ...] = ("isbi", "fcn", "ctc", "article")
+METRICS: tuple[str, ...] = ("isbi", "fcn", "ctc", "coco", "article")
 ALL = "all"
 
 
@@ -25,7 +25,8 @@ class EvaluateOptions:
     annotator: str | Path | None = None
     """A second annotator's labels of the same images. Pixels that they leave unknown are not judged for the annotator."""
     metrics: tuple[str, ...] = ()
-    """Scores of challenges and papers beside the usual ones: of isbi, fcn, ctc, article; or all, for those that fit the labels."""
+    """Scores of challenges and papers beside the usual ones: of isbi, fcn, ctc, coco, article; or all, for those that fit the
+    labels. Those of coco come unasked where a detector wrote detections.json."""
 
     def __post_init__(self) -> None:
         if self.tolerance is not None and not 0 < self.tolerance < float("inf"):

@@ -56,7 +56,7 @@ def understand_annotated(cases: Sequence[Case], understood: Understood, progress
             errors += wrong
             bar.update((n + 1) / len(cases))
     if errors:
-        raise ManyErrors(f"{len(errors)} labels of the annotator cannot be read:", errors)
+        raise errors[0] if len(errors) == 1 else ManyErrors(f"{len(errors)} labels of the annotator cannot be read:", errors)
     structures = structures_of([c.pair for c in cases])
     if structures or truth.kind == "multilabel":
         own = infer_encoding(found, settings, structures)

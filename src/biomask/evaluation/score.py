@@ -14,6 +14,7 @@ from biomask.data.pairing import where_of
 from biomask.errors import BiomaskError, LabelsError
 from biomask.evaluation.calibration import Channel, reliability_of
 from biomask.evaluation.cases import Case
+from biomask.evaluation.coco import Coco
 from biomask.evaluation.maps import foreground_maps
 from biomask.evaluation.meaning import class_ids, true_labels
 from biomask.evaluation.measures import Compared, measured
@@ -52,6 +53,8 @@ class Side:
     """Names of measures beside the usual scores."""
     maps: bool = False
     """Whether these are to see the probabilities."""
+    coco: Coco | None = None
+    """Where they take their objects from; None = none is of COCO."""
 
 
 @dataclass(frozen=True)
@@ -124,7 +127,8 @@ def _with_measures(scored: ScoredImage, labels: Labels, side: Side, case: Case,
     maps = None
     if side.maps and case.probabilities is not None:
         maps = foreground_maps(case.probabilities, labels.size, side.legend, classes is None, side.channels)
-    return replace(scored, more=measured(side.metrics, Compared(labels, scored.matrix, classes, ids, maps)))
+    objects = None if side.coco is None or classes is None else side.coco.sides(case, labels, classes, ids)
+    return replace(scored, more=measured(side.metrics, Compared(labels, scored.matrix, classes, ids, maps, objects)))
 
 
 def _said(case: Case, size: tuple[int, ...], side: Side, rules: Rules) -> _Said:

@@ -12,6 +12,8 @@ from biomask.instances.polygons import CHUNK, expand
 
 #: Characters that a run length may take in text: 5 bits each, for runs below 2^35.
 LONGEST = 7
+#: A number of k letters lies within ± the k-th of these.
+_BOUNDS = tuple(2**(5 * k - 1) for k in range(1, 13))
 
 
 def encode_counts(mask: npt.NDArray[np.bool_], *, size: tuple[int, int] | None = None,
@@ -21,24 +23,30 @@ def encode_counts(mask: npt.NDArray[np.bool_], *, size: tuple[int, int] | None =
     size, origin: the mask lies at this (row, column) of an image of this size (Y, X), which has zeros around it.
     """
     rows, columns = size or mask.shape
+    counts: list[int] = np.diff(np.concatenate([[0], run_bounds(mask, rows, origin), [rows * columns]])).tolist()
+    return counts if counts[-1] or len(counts) == 1 else counts[:-1]
+
+
+def run_bounds(mask: npt.NDArray[np.bool_], rows: int, origin: tuple[int, int] = (0, 0)) -> npt.NDArray[np.int64]:
+    """First position and the one after the last of each stretch of ones of a bool mask (y, x), int64 (2 N,).
+
+    A position is column · rows + row in an image of so many rows, in which the mask lies at origin (row, column).
+    """
     down = np.asarray(mask).T
     edges = np.diff(np.pad(down, ((0, 0), (1, 1))).astype(np.int8), axis=1)
     column, start = np.nonzero(edges == 1)
     stop = np.nonzero(edges == -1)[1]
     starts = (column + origin[1]) * rows + start + origin[0]
     stops = (column + origin[1]) * rows + stop + origin[0]
-    if not len(starts):
-        return [rows * columns]
     joined = starts[1:] == stops[:-1]  # from the foot of one column to the head of the next
-    starts, stops = starts[np.append(True, ~joined)], stops[np.append(~joined, True)]
-    bounds = np.concatenate([[0], np.stack([starts, stops], axis=1).reshape(-1), [rows * columns]])
-    counts: list[int] = np.diff(bounds).tolist()
-    return counts if counts[-1] else counts[:-1]
+    if joined.any():
+        starts, stops = starts[np.append(True, ~joined)], stops[np.append(~joined, True)]
+    return np.stack([starts, stops], axis=1).reshape(-1).astype(np.int64)
 
 
 def decode_counts(counts: Sequence[int] | npt.NDArray[np.int64], size: tuple[int, int]) -> npt.NDArray[np.bool_]:
     """The bool mask (Y, X) of run lengths. Raises LabelsError unless they add up to the image."""
-    runs = _checked(counts, size)
+    runs = checked_counts(counts, size)
     values = np.arange(len(runs)) % 2 == 1
     return np.repeat(values, runs).reshape(size[1], size[0]).T
 
@@ -46,7 +54,7 @@ def decode_counts(counts: Sequence[int] | npt.NDArray[np.int64], size: tuple[int
 def decode_crop(counts: Sequence[int] | npt.NDArray[np.int64],
                 size: tuple[int, int]) -> tuple[npt.NDArray[np.bool_], tuple[int, int]]:
     """The same, cut to the columns and rows that it touches: bool (y, x), and its first row and column."""
-    runs = _checked(counts, size)
+    runs = checked_counts(counts, size)
     start, length = (np.cumsum(runs) - runs)[1::2], runs[1::2]
     if int(length.sum()) > CHUNK:  # positions take eight bytes a pixel
         whole = decode_counts(runs, size)
@@ -61,7 +69,8 @@ def decode_crop(counts: Sequence[int] | npt.NDArray[np.int64],
     return out, (top, left)
 
 
-def _checked(counts: Sequence[int] | npt.NDArray[np.int64], size: tuple[int, int]) -> npt.NDArray[np.int64]:
+def checked_counts(counts: Sequence[int] | npt.NDArray[np.int64], size: tuple[int, int]) -> npt.NDArray[np.int64]:
+    """Run lengths as int64. Raises LabelsError unless they are whole numbers that add up to the pixels of an image (Y, X)."""
     try:
         runs = np.asarray(counts)
     except (ValueError, OverflowError):
@@ -79,16 +88,15 @@ def pack(counts: Sequence[int]) -> str:
     runs = np.asarray(counts, np.int64)
     numbers = runs.copy()
     numbers[3:] -= runs[1:-2]
-    letters = []
-    for number in numbers.tolist():
-        while True:
-            bits = number & 31
-            number >>= 5
-            more = number != (-1 if bits & 16 else 0)
-            letters.append(chr(48 + bits + (32 if more else 0)))
-            if not more:
-                break
-    return "".join(letters)
+    # Letters that a number needs: of k letters it has 5 k bits, the highest of them its sign.
+    lengths = 1 + sum(((numbers >= bound) | (numbers < -bound)).astype(np.int64) for bound in _BOUNDS)
+    places = np.cumsum(lengths) - lengths
+    letters = np.empty(int(lengths.sum()), np.uint8)
+    for place in range(int(lengths.max(initial=0))):
+        longer = lengths > place
+        bits = numbers[longer] >> (5 * place) & 31
+        letters[places[longer] + place] = 48 + bits + np.where(lengths[longer] > place + 1, 32, 0)
+    return letters.tobytes().decode("ascii")
 
 
 def unpack(text: str) -> npt.NDArray[np.int64]:

@@ -12,9 +12,12 @@ from biomask.metrics.average_precision import (
 )
 from biomask.metrics.boundary import SurfaceDistances, surface, surface_distances
 from biomask.metrics.calibration import Reliability, class_reliability, structure_reliability
+from biomask.metrics.coco import CocoScores, coco_scores, coco_summary
+from biomask.metrics.coco_match import CocoKind, FoundObjects, MatchedImage, TrueObjects, match_image
 from biomask.metrics.ctc import Detections, det, detections, seg, seg_of_objects
 from biomask.metrics.fcn import FcnScores, fcn_scores
 from biomask.metrics.isbi import IsbiLevel, IsbiScores, isbi_scores
+from biomask.metrics.keypoints import oks, usual_sigmas
 from biomask.metrics.matching import Matching, Overlaps, count_overlaps, match_instances, match_overlaps
 from biomask.metrics.overlap import Overlap, confusion_matrix, mean, overlap
 from biomask.metrics.rand import (
@@ -31,11 +34,15 @@ __all__ = [
     "THRESHOLDS",
     "Agreement",
     "ArticleScores",
+    "CocoKind",
+    "CocoScores",
     "Detections",
     "FcnScores",
+    "FoundObjects",
     "InstanceScores",
     "IsbiLevel",
     "IsbiScores",
+    "MatchedImage",
     "Matching",
     "Mistakes",
     "Overlap",
@@ -43,11 +50,14 @@ __all__ = [
     "RandScore",
     "Reliability",
     "SurfaceDistances",
+    "TrueObjects",
     "Warping",
     "agreement",
     "article_scores",
     "average_precision",
     "class_reliability",
+    "coco_scores",
+    "coco_summary",
     "confusion_matrix",
     "count_overlaps",
     "det",
@@ -59,9 +69,11 @@ __all__ = [
     "isbi_rand",
     "isbi_rand_f",
     "isbi_scores",
+    "match_image",
     "match_instances",
     "match_overlaps",
     "mean",
+    "oks",
     "overlap",
     "pooled",
     "precision_at",
@@ -71,6 +83,7 @@ __all__ = [
     "structure_reliability",
     "surface",
     "surface_distances",
+    "usual_sigmas",
     "warp",
     "warping_error",
 ]
