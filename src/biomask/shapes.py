@@ -16,6 +16,9 @@ from biomask.stored import UNKNOWN
 #: Closed outline, (N, 2) of (x, y) in pixels, without a repeated first point.
 Ring = npt.NDArray[np.float64]
 
+#: Points that mean something, (K, 3) of x, y and visibility: 0 not labelled (x and y are 0), 1 labelled but hidden, 2 visible.
+Keypoints = npt.NDArray[np.float64]
+
 #: No coordinate is farther out, in pixels: beyond it a file is damaged, and sums would lose whole pixels.
 FARTHEST = 1e9
 
@@ -52,6 +55,8 @@ class Shape:
     takes it for a plane, and `placed` for what the image's axes say."""
     measurements: Mapping[str, float] = field(default_factory=dict)
     """What was measured of the object, by name."""
+    keypoints: Keypoints | None = field(default=None, repr=False)
+    """In the order of its `Category.keypoints`; x and y as the rings have them. None where its class has none."""
 
     @property
     def bounds(self) -> tuple[float, float, float, float]:
@@ -61,6 +66,21 @@ class Shape:
         points = np.concatenate(self.rings)
         (x0, y0), (x1, y1) = points.min(axis=0), points.max(axis=0)
         return float(x0), float(y0), float(x1), float(y1)
+
+
+@dataclass(frozen=True)
+class Category:
+    """A class as COCO describes it."""
+
+    name: str
+    id: int | None = None
+    """Its number in the file, from which results are told apart; None where it has none yet."""
+    group: str = ""
+    """The class above it."""
+    keypoints: tuple[str, ...] = ()
+    """Names of its keypoints."""
+    skeleton: tuple[tuple[int, int], ...] = ()
+    """Which keypoints are joined by a line, as positions in `keypoints` from 0."""
 
 
 @dataclass(frozen=True)
@@ -74,6 +94,16 @@ class Annotations:
     """What is in the file but no area, by name and with the reason: "spine 3 (a line has no area)"."""
     image: str | None = None
     """File name of the image without folders, where the file says it."""
+    boxed: tuple[Shape, ...] = ()
+    """Objects of which a box is known and no outline: one ring, the box. They are among `left_out` too."""
+    categories: tuple[Category, ...] = ()
+    """All classes that the file knows, in ascending id, where it describes them."""
+
+    @property
+    def lost(self) -> tuple[str, ...]:
+        """Those of `left_out` of which not even a box is known."""
+        known = tuple(f"annotation {s.title} (" for s in self.boxed)
+        return tuple(said for said in self.left_out if not said.startswith(known))
 
 
 def as_ring(points: Any) -> Ring:
@@ -123,6 +153,13 @@ def as_colour(value: Any) -> tuple[int, int, int] | None:
     if isinstance(value, list) and len(value) in (3, 4) and all(isinstance(v, int) and 0 <= v <= 255 for v in value):
         return value[0], value[1], value[2]
     return None
+
+
+def scaled(shape: Shape, factor: float) -> Shape:
+    """With all coordinates times a factor."""
+    points = shape.keypoints
+    return replace(shape, rings=tuple(ring * factor for ring in shape.rings),
+                   keypoints=None if points is None else points * (factor, factor, 1.0))
 
 
 def object_ids(shapes: Sequence[Shape]) -> list[int]:

@@ -141,8 +141,8 @@ class TestMixed:
     def test_two_programs(self, tmp_path):
         masks = [scene(i, 1) * (255 if i == 2 else 1) for i in range(4)]
         said = complaint(folder(tmp_path, masks))
-        assert "3 masks hold 0 and 1" in said
-        assert "1 hold 0 and 255 (such as 02.png)" in said
+        assert "3 masks with 0 and 1" in said
+        assert "1 with 0 and 255 (such as 02.png)" in said
 
     def test_one_in_colour(self, tmp_path):
         masks = [scene(i, 1) * 255 for i in range(5)]

@@ -60,7 +60,7 @@ class TestStructures:
     def test_masks_of_two_programs(self, tmp_path):
         write(tmp_path, 6, lambda i: blob(1 if i % 2 else 255, i), "cup")
         write(tmp_path, 6, lambda i: blob(255, i), "disc")
-        assert "3 masks hold 0 and 1" in said(tmp_path)
+        assert "3 masks with 0 and 1" in said(tmp_path)
 
     def test_values_that_are_no_averages(self, tmp_path):
         write(tmp_path, 4, lambda i: blob(30, i) + blob(100, i + 9), "cup")

@@ -93,7 +93,7 @@ class TestWhatIsWrong:
         (data(tmp_path) / "split.csv").write_text("image,part\na,train\nb,train\nc,val\nd,test\ne,test\nf,train\n")
         layout = find_layout(tmp_path)
         assert layout.problems == ()
-        assert any("2 images that are not there: e, f" in note for note in layout.notes)
+        assert any("2 images that cannot be found: e, f" in note for note in layout.notes)
 
     def test_parts_that_are_none(self, tmp_path):
         said = problems(data(tmp_path), "image,part\na,train\nb,holdout\nc,fold 3\nd,test\n")

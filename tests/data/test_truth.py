@@ -238,7 +238,7 @@ class TestObjects:
 
     def test_an_empty_mask_is_told(self, tmp_path):
         (raw,) = read_truth(self.pair(tmp_path, self.square(0, 0), np.zeros((20, 20), bool)), (20, 20), SETTINGS)
-        assert "1 masks of objects are empty: 1.png" in raw.notes[0]
+        assert "1 empty mask of objects: 1.png" in raw.notes[0]
 
     def test_a_wrong_size_is_named(self, tmp_path):
         with pytest.raises(LabelsError, match=r"1\.png.*\(9, 9\).*\(20, 20\)"):

@@ -10,11 +10,11 @@ from pathlib import Path
 from biomask.errors import BiomaskError, OutOfMemoryError, ReadError
 from biomask.io import list_images
 from biomask.io.annotations import SHAPE_READERS, sniff
-from biomask.io.coco import CocoFile, read_coco
+from biomask.io.coco import CocoFile, CocoImage, read_coco
 from biomask.io.geojson import read_geojson
 from biomask.io.recent import state_of
 from biomask.io.rois import read_overlay
-from biomask.shapes import Annotations, placed, without_numbers
+from biomask.shapes import Annotations, Category, placed, without_numbers
 
 #: Endings of files that may hold annotations.
 ENDINGS = (".roi", ".zip", ".json", ".geojson", ".json.gz", ".geojson.gz", ".csv")
@@ -80,16 +80,31 @@ def _read(path: Path) -> Annotations:
 
 def read_coco_entry(path: Path, entry: str) -> Annotations:
     """What a COCO file says about the image called `entry`."""
+    return coco_image(path, entry).annotations()
+
+
+def coco_image(path: Path, entry: str) -> CocoImage:
+    """The same before anything is drawn."""
     images = _coco(path)
     if entry not in images:
         raise ReadError(f"does not list the image {entry}", where=path)
     content, number = images[entry]
-    return content.images[number].annotations()
+    return content.images[number]
 
 
 def coco_images(path: Path) -> list[str]:
     """File names of the images that a COCO file lists."""
     return list(_coco(path))
+
+
+def coco_categories(path: Path) -> tuple[Category, ...]:
+    """The classes that a COCO file describes."""
+    return next((content.described for content, _ in _coco(path).values()), ())
+
+
+def coco_left_out(path: Path) -> tuple[str, ...]:
+    """Annotations of a COCO file that are of no image that it lists."""
+    return next((content.left_out for content, _ in _coco(path).values()), ())
 
 
 def _coco(path: Path) -> dict[str, tuple[CocoFile, int]]:

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path, PurePosixPath
 
-from biomask.data.annotations import coco_images
+from biomask.data.annotations import coco_categories, coco_files, coco_images, coco_left_out
 from biomask.data.naming import normal
 from biomask.data.pairing import MASK_FOLDERS, Layout, Pair, Part, Truth, index, part_of
 from biomask.errors import PairingError
 from biomask.io import list_images
+from biomask.words import count
 
 
 def images_below(folder: Path) -> list[Path]:
@@ -72,6 +73,42 @@ def _take(found: _Found, file: Path, listed: Sequence[str], by_name: dict[str, l
         found.notes.append(f"{file.name} is about the same images and not used" if not new else
                            f"{again} images of {file.name} are in another COCO file too, which counts")
     found.entries |= new
+    alone = coco_left_out(file)
+    if alone and new:
+        found.notes.append(f"left out of {file.name}: {', '.join(alone[:10])}" + (" …" if len(alone) > 10 else ""))
+
+
+def with_keypoints(layout: Layout) -> Layout:
+    """The same images with the COCO files that name keypoints, where others about the same images were taken.
+
+    Raises PairingError where no file names any.
+    """
+    files = {f for p in layout.labelled if p.truth is not None and p.truth.form == "coco" for f in p.truth.files}
+    beside = sorted({f for file in files for f in coco_files(file.parent)} | files)
+    named = [f for f in beside if any(c.keypoints for c in coco_categories(f))]
+    if not named:
+        raise PairingError("no COCO file here names keypoints", where=layout.root,
+                           fix="give a file whose categories have \"keypoints\": --masks FILE, or train without them")
+    listed = {(f, entry) for f in named for entry in coco_images(f)}
+    pairs, used, lost = list[Pair](), dict[Path, Path](), list[str]()
+    for pair in layout.pairs:
+        truth = pair.truth
+        if truth is None or truth.form != "coco" or truth.files[0] in named:
+            pairs.append(pair)
+            continue
+        file = next((f for f in named if (f, truth.entry) in listed), None)
+        if file is None:
+            lost.append(pair.name)
+            pairs.append(replace(pair, truth=None))
+        else:
+            used[file] = truth.files[0]
+            pairs.append(replace(pair, truth=replace(truth, files=(file,))))
+    notes = [n for n in layout.notes if not any(n.startswith(f"{f.name} is about the same images") for f in used)]
+    notes += [f"{file.name} is used and not {other.name}: it names keypoints" for file, other in used.items()]
+    if lost:
+        notes.append(f"{count(len(lost), 'image')} without keypoints, as no file lists them that names some: {', '.join(lost[:10])}"
+                     + (" …" if len(lost) > 10 else ""))
+    return replace(layout, pairs=tuple(pairs), notes=tuple(notes))
 
 
 def _meant(entry: str, file: Path, by_name: dict[str, list[Path]], folder: Path) -> list[Path]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections import Counter, OrderedDict
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -31,6 +31,7 @@ from biomask.progress import Progress, Silent
 from biomask.stored import GREY
 from biomask.transforms import Normalization
 from biomask.transforms.normalize import apply
+from biomask.words import count
 
 if TYPE_CHECKING:
     from biomask.recipe import DataSettings
@@ -99,6 +100,8 @@ class Dataset:
     _cache: OrderedDict[int, Item] = field(default_factory=OrderedDict, repr=False)
     _cached: int = 0
     _places: dict[int, dict[int, npt.NDArray[np.int32]]] = field(default_factory=dict, repr=False)
+    _scenes: OrderedDict[int, tuple[Any, int]] = field(default_factory=OrderedDict, repr=False)
+    _scene_bytes: int = 0
 
     def __len__(self) -> int:
         return len(self.pairs)
@@ -138,6 +141,16 @@ class Dataset:
             self._cached -= _bytes(self._cache.popitem(last=False)[1])
         return entry
 
+    def kept(self, i: int, make: Callable[[], tuple[Any, int]]) -> Any:
+        """What a detector makes of image i, kept like items: make() gives it with its size in bytes."""
+        if i not in self._scenes:
+            self._scenes[i] = make()
+            self._scene_bytes += self._scenes[i][1]
+        self._scenes.move_to_end(i)
+        while self._scene_bytes > self.cache_bytes and len(self._scenes) > 1:
+            self._scene_bytes -= self._scenes.popitem(last=False)[1][1]
+        return self._scenes[i][0]
+
     def places(self, i: int) -> dict[int, npt.NDArray[np.int32]]:
         """Pixels (N, D) of each class or structure but the background, at most `MOST_PLACES` spread evenly over the image."""
         if i not in self._places:
@@ -159,7 +172,8 @@ class Dataset:
                         looks=tuple(self.facts.looks[i] for i in indices) if self.facts.looks else ())
         inspected = [self.inspected[i] for i in indices] if self.inspected else ()
         return replace(self, pairs=[self.pairs[i] for i in indices], facts=facts, inspected=inspected, _cache=OrderedDict(),
-                       _cached=0, _places={})
+                       _cached=0, _places={}, _scenes=OrderedDict(),
+                       _scene_bytes=0)
 
 
 def channels_of_labels(labels: Labels) -> npt.NDArray[Any]:
@@ -253,7 +267,7 @@ def _used(found: Understood, progress: Progress) -> list[Inspected]:
         else:
             good.append(item)
     if left:
-        progress.say(f"{len(left)} images without labels are left out (--unlabelled ignore): {some(left)}")
+        progress.say(f"{count(len(left), 'image')} without labels left out (--unlabelled ignore): {some(left)}")
     return good
 
 

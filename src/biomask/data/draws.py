@@ -91,7 +91,7 @@ def draw_sample(seed: int, n: int, sizes: Sequence[tuple[int, ...]], geometry: P
     its pixels.
     """
     rng = np.random.Generator(np.random.Philox(key=[seed, n]))
-    chances = _cumulative(weights or tuple(float(np.prod(s)) ** 0.5 for s in sizes))
+    chances = cumulative(weights or tuple(float(np.prod(s)) ** 0.5 for s in sizes))
     image = int(np.searchsorted(chances, rng.random() * chances[-1], side="right").clip(max=len(sizes) - 1))
     start = tuple(int(rng.integers(0, s - t + 1)) if s >= t else -((t - s) // 2)
                   for s, t in zip(sizes[image], geometry.target, strict=True))
@@ -101,11 +101,12 @@ def draw_sample(seed: int, n: int, sizes: Sequence[tuple[int, ...]], geometry: P
     turns = int(rng.integers(0, 4)) if augmentation.rotate90 and square else 0
     focus = (rng.random(), rng.random()) if rng.random() < oversample else None
     warp = _warp(rng, geometry.target, augmentation) if rng.random() < (augmentation.warp or 0.0) else None
-    return Draw(image, start, flips, turns, focus, warp, _look(rng, augmentation), int(rng.integers(2**62)))
+    return Draw(image, start, flips, turns, focus, warp, draw_look(rng, augmentation), int(rng.integers(2**62)))
 
 
 @lru_cache(maxsize=4)
-def _cumulative(weights: tuple[float, ...]) -> npt.NDArray[np.float64]:
+def cumulative(weights: tuple[float, ...]) -> npt.NDArray[np.float64]:
+    """Sums of the weights up to each image."""
     return np.cumsum(weights)
 
 
@@ -119,8 +120,8 @@ def _warp(rng: np.random.Generator, target: Sequence[int], augmentation: Augment
     return Warp(tuple(angles), tuple(zoom * (1 + stretch) ** rng.uniform(-1, 1) for _ in target))
 
 
-def _look(rng: np.random.Generator, augmentation: AugmentationSettings) -> Look:
-    """Ranges after nnU-Net's, for normalised grey values."""
+def draw_look(rng: np.random.Generator, augmentation: AugmentationSettings) -> Look:
+    """How grey values change, in ranges after nnU-Net's, for normalised grey values."""
     chances, values = rng.random(5), rng.random(10)
     light, gamma = chances[0] < augmentation.intensity, chances[1] < augmentation.intensity
     stain = None

@@ -14,6 +14,7 @@ from biomask.data.limits import MOST_CLASSES
 from biomask.data.pairing import Pair, where_of
 from biomask.errors import BiomaskError, LabelsError, PairingError, ReadError
 from biomask.recipe import DataSettings
+from biomask.words import count
 
 #: Values of a mask beyond those of the others from which on it was smoothed or compressed rather than drawn.
 BLURRED = 8
@@ -196,8 +197,8 @@ def _mixed_programs(masks: Sequence[tuple[Inspected, LabelFacts]], settings: Dat
     others = any(values - {0, 1, 255} or {1, 255} <= values for _, values in sets)
     if not (one and full) or others:
         return []
-    return [LabelsError(f"{len(one)} masks hold 0 and 1 (such as {some([_name(i) for i in one], 3)}), {len(full)} hold 0 and 255 "
-                        f"(such as {some([_name(i) for i in full], 3)})", where=common_folder([i for i, _ in masks]),
+    return [LabelsError(f"{count(len(one), 'mask')} with 0 and 1 (such as {some([_name(i) for i in one], 3)}), {len(full)} with "
+                        f"0 and 255 (such as {some([_name(i) for i in full], 3)})", where=common_folder([i for i, _ in masks]),
                         fix="save all masks with the same two values",
                         names=[i.pair.name for i in min(one, full, key=len)])]
 
@@ -254,7 +255,7 @@ def unlabelled_question(good: Sequence[Inspected], settings: DataSettings) -> li
     gaps = [(i, sorted({z for f in i.labels for z in f.gaps})) for i in labelled if any(f.gaps for f in i.labels)]
     if gaps:
         shown = some([f"{_name(i)} (planes {', '.join(map(str, z[:5]))}{' …' if len(z) > 5 else ''})" for i, z in gaps], 5)
-        errors.append(LabelsError(f"{len(gaps)} volumes have planes without labels between labelled ones: empty, or not "
+        errors.append(LabelsError(f"planes without labels between labelled ones in {count(len(gaps), 'volume')}: empty, or not "
                                   f"annotated? {shown}", where=common_folder([i for i, _ in gaps]),
                                   fix=answer.format("not trained on").strip(), names=[i.pair.name for i, _ in gaps]))
     return errors

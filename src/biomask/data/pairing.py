@@ -14,6 +14,7 @@ from biomask.errors import PairingError
 from biomask.io import READERS, list_images, list_unread, relative_stem
 from biomask.io.files import way_for
 from biomask.stored import WHOLE, Plane
+from biomask.words import count
 
 #: Names of folders, folded.
 IMAGE_FOLDERS = ("images", "imgs", "image", "img", "raw", "imagestr", "jpegimages", "originals")
@@ -159,8 +160,8 @@ def missing_truth(layout: Layout) -> PairingError | None:
         return None
     further = [p for p in missing if re.search(r"_000[1-9]$", p.name)]
     if len(further) == len(missing) and any(p.name.endswith("_0000") for p in layout.labelled):
-        return PairingError(f"{len(missing)} files are further channels of their images ({Path(missing[0].name).name}, …), "
-                            "which are not joined", where=layout.root, names=[p.name for p in missing],
+        return PairingError(f"further channels of images, which are not joined: {count(len(missing), 'file')} "
+                            f"({Path(missing[0].name).name}, …)", where=layout.root, names=[p.name for p in missing],
                             fix="merge the channels of each image into one file (NIfTI of 4 dimensions, or TIFF), or remove all "
                                 "but one; --unlabelled ignore leaves them out")
     free = _unused_labels(layout) if layout.problems else []

@@ -14,6 +14,7 @@ from biomask.data.pairing import IMAGE_FOLDERS, Layout, part_of
 from biomask.errors import PairingError
 from biomask.io.files import READERS, UNREAD
 from biomask.stored import stem_of, suffix_of
+from biomask.words import count
 
 NAMES = ("split.csv", "splits.csv", "groups.csv", "split.tsv")
 IMAGE_COLUMNS = ("image", "images", "name", "file", "filename", "file_name", "image_id", "id", "path")
@@ -91,14 +92,14 @@ def _applied(layout: Layout, path: Path, listed: Sequence[tuple[Key, Mapping[str
         errors.append(PairingError(f"lacks {len(missing)} of {len(layout.pairs)} images: {_some(missing)}", where=path,
                                    fix="add a row for each, with its folder where several have the same name"))
     if missing and not part:
-        count = f"{len(missing)} of {len(layout.pairs)} images"
-        notes.append(f"{path.name} lacks {count}, each of which stands alone: {_some(missing)}")
+        notes.append(f"{path.name} lacks {len(missing)} of {len(layout.pairs)} images, each of which stands alone: "
+                     f"{_some(missing)}")
     if len(missing) == len(layout.pairs):
         errors.append(PairingError("none of its rows names an image that is here", where=path,
                                    fix="write names as the files have them, or move the table elsewhere"))
     gone = ["/".join(k) for k in rows if k not in found]
     if gone:
-        notes.append(f"{path.name} names {len(gone)} images that are not there: {_some(gone)}")
+        notes.append(f"{path.name} names {count(len(gone), 'image')} that cannot be found: {_some(gone)}")
     said = " and ".join(word for word, column in (("parts", part), ("groups", group)) if column)
     notes.append(f"{said or 'nothing'} from {path.name}")
     return replace(layout, pairs=tuple(pairs), notes=tuple(notes), problems=tuple(errors))

@@ -13,6 +13,9 @@ from biomask.labels import LabelKind, Legend
 #: The threshold of two classes, by its name in a model's header: the probability of the second above which a pixel is of it.
 CUT = "cut"
 
+#: Of a detector, the score at or below which an object is left out, by its name in a model's header.
+SCORE = "score"
+
 Target = Literal["distance", "borders"]
 
 

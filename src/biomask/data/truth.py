@@ -16,8 +16,9 @@ from biomask.data.orientation import laid_on
 from biomask.data.pairing import Pair, Truth
 from biomask.errors import BiomaskError, LabelsError, ManyErrors
 from biomask.io.files import open_stored, read_labels_raw, suffix_of
-from biomask.shapes import Annotations, object_ids, on_plane
+from biomask.shapes import Annotations, object_ids, on_plane, scaled
 from biomask.stored import Plane, Selection, resolve_axes
+from biomask.words import count
 
 if TYPE_CHECKING:
     from biomask.recipe import DataSettings
@@ -88,11 +89,26 @@ def _one(pair: Pair, size: tuple[int, ...], settings: DataSettings) -> Raw:
     if truth is None:
         raise LabelsError("has no labels", where=pair.image)
     if truth.form in ("shapes", "coco"):
-        found = (read_coco_entry(truth.files[0], truth.entry) if truth.form == "coco"
-                 else read_annotations(truth.files[0], image_axes(pair, settings)))
-        return _drawn(found, size, truth.where, _plane(pair, settings), settings.mask_scale)
+        return _drawn(read_outlines(pair, truth, size, settings), size, truth.where)
     raw = _objects(truth, selection) if truth.form == "objects" else _in_place(truth.files[0], pair, selection)
     return fitted(raw, size, settings.mask_scale, truth.where)
+
+
+def read_outlines(pair: Pair, truth: Truth, size: tuple[int, ...], settings: DataSettings) -> Annotations:
+    """The outlines of a pair whose truth is drawn, those of its plane alone, in pixels of its image.
+
+    Raises the reader's errors, and LabelsError where they were drawn on an image of another size.
+    """
+    found = (read_coco_entry(truth.files[0], truth.entry) if truth.form == "coco"
+             else read_annotations(truth.files[0], image_axes(pair, settings)))
+    scale, plane = settings.mask_scale, _plane(pair, settings)
+    if found.size is not None and scale is None and tuple(found.size) != size[-2:]:
+        raise LabelsError(f"was drawn on an image of {tuple(found.size)}, this one has {size[-2:]}", where=truth.where,
+                          fix="give the image at the size on which it was annotated")
+    shapes, boxed = (on_plane(drawn, plane.z, plane.time) for drawn in (found.shapes, found.boxed))
+    if scale is not None:
+        shapes, boxed = ([scaled(s, scale) for s in drawn] for drawn in (shapes, boxed))
+    return replace(found, shapes=tuple(shapes), boxed=tuple(boxed))
 
 
 def image_axes(pair: Pair, settings: DataSettings) -> str | None:
@@ -165,7 +181,7 @@ def _objects(truth: Truth, selection: Selection) -> Raw:
         raise LabelsError("holds no masks of objects", where=truth.where, fix="remove the folder if the image is not annotated")
     notes = [f"{contested} pixels belong to several objects; the last one has them"] if contested else []
     if empty:
-        notes.append(f"{len(empty)} masks of objects are empty: {', '.join(empty[:5])}")
+        notes.append(f"{count(len(empty), 'empty mask')} of objects: {', '.join(empty[:5])}")
     return Raw(out, "objects", notes=tuple(notes))
 
 
@@ -175,16 +191,11 @@ def _plane(pair: Pair, settings: DataSettings) -> Plane:
     return Plane(z if pair.plane.z is None else pair.plane.z, time if pair.plane.time is None else pair.plane.time)
 
 
-def _drawn(found: Annotations, size: tuple[int, ...], where: Path, plane: Plane, scale: float | None = None) -> Raw:
+def _drawn(found: Annotations, size: tuple[int, ...], where: Path) -> Raw:
     """Outlines as ids, each on its planes; what is drawn as a crowd is unknown where no object lies."""
     from biomask.instances.polygons import rasterise
 
-    if found.size is not None and scale is None and tuple(found.size) != size[-2:]:
-        raise LabelsError(f"was drawn on an image of {tuple(found.size)}, this one has {size[-2:]}", where=where,
-                          fix="give the image at the size on which it was annotated")
-    here = on_plane(found.shapes, plane.z, plane.time)
-    if scale is not None:
-        here = [replace(s, rings=tuple(ring * scale for ring in s.rings)) for s in here]
+    here = found.shapes
     shapes, crowds = [s for s in here if not s.crowd], [s for s in here if s.crowd]
     ids = object_ids(shapes)
     drawn = rasterise(shapes, size, values=ids)
@@ -202,7 +213,9 @@ def _drawn(found: Annotations, size: tuple[int, ...], where: Path, plane: Plane,
     ignore = None
     if crowds:
         ignore = (rasterise(crowds, size).array > 0) & (drawn.array == 0)
-    classes = {n: s.name for n, s in zip(ids, shapes, strict=True) if s.name}
+    # Classes of boxes count too, so that a detector may learn them.
+    boxed = enumerate(found.boxed, start=max(ids, default=0) + 1)
+    classes = {n: s.name for n, s in (*zip(ids, shapes, strict=True), *boxed) if s.name}
     colours = {s.name: s.colour for s in shapes if s.name and s.colour is not None}
     return Raw(drawn.array, "objects", classes=classes, colours=colours, ignore=ignore, notes=tuple(notes))
 

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
+from biomask.data.coco_layout import with_keypoints
 from biomask.data.encoding import Encoding
 from biomask.data.facts import Inspected
 from biomask.data.groups import NONE
@@ -72,6 +73,8 @@ def understand(folder: str | Path, settings: DataSettings, progress: Progress, *
     a folder that is missing, without images, or of an arrangement that stays open.
     """
     layout = find_layout(folder, masks)
+    if settings.keypoints:
+        layout = with_keypoints(layout)
     if settings.groups is not None and settings.groups.startswith("column:"):
         layout = apply_split_table(layout, settings.groups.removeprefix("column:"))
     if parts is not None:

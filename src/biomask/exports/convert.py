@@ -254,9 +254,9 @@ def _convert_all(layout: Layout, targets: dict[str, Path], out: Path, to: str, s
             try:
                 found = _read(pair, settings, encoding)
                 if _draws(to):
-                    drawn = _as_outlines(found) if to == "coco" else _without_crowds(_as_outlines(found))
-                    notes += [f"{pair.name}: {lost}" for lost in drawn.left_out]
-                    count += len(drawn.shapes)
+                    drawn = _as_outlines(found) if to == "coco" else _for_others(_as_outlines(found))
+                    notes += [f"{pair.name}: {lost}" for lost in (drawn.lost if to == "coco" else drawn.left_out)]
+                    count += len(drawn.shapes) + (len(drawn.boxed) if to == "coco" else 0)
                     if to == "coco":
                         together.append(drawn)
                     else:
@@ -315,10 +315,13 @@ def _of_plane(drawn: Annotations, plane: Plane) -> Annotations:
                                                time=None if plane.time is not None else s.time) for s in here))
 
 
-def _without_crowds(drawn: Annotations) -> Annotations:
-    """Without what only COCO can say is no object; left out by name."""
+def _for_others(drawn: Annotations) -> Annotations:
+    """Without what only COCO can say: crowds, which are no objects, and keypoints; left out by name."""
     crowds = [s for s in drawn.shapes if s.crowd]
     said = [f"{s.name or 'object'} {s.title}".strip() + " (a crowd of objects that nobody told apart)" for s in crowds]
+    pointed = sum(s.keypoints is not None and bool((s.keypoints[:, 2] > 0).any()) for s in drawn.shapes)
+    if pointed:
+        said.append(f"keypoints of {pointed} objects (only COCO holds them)")
     return replace(drawn, shapes=tuple(s for s in drawn.shapes if not s.crowd), left_out=(*drawn.left_out, *said))
 
 

@@ -14,6 +14,7 @@ from biomask.image import Image
 from biomask.io import write_mask
 from biomask.io.files import write_ids
 from biomask.labels import Labels, Legend
+from biomask.words import count
 
 #: What marks pixels where nothing is known, where the labels themselves have no value for it.
 UNKNOWN = 255
@@ -54,15 +55,15 @@ def _with_unknown(values: npt.NDArray[Any], unknown: npt.NDArray[np.bool_] | Non
     if unknown is None or not unknown.any():
         return values, ""
     free = [v for v in (encoding.ignore, UNKNOWN) if v is not None and v not in legend.values]
-    count = int(unknown.sum())
+    lost = count(int(unknown.sum()), "pixel")
     if not free:
         taken = UNKNOWN if encoding.ignore is None else encoding.ignore
-        return values, f"{count} pixels where nothing is known became background: {taken} is a class"
+        return values, f"{lost} where nothing is known became background: {taken} is a class"
     value = free[0]
     out = values.astype(Legend.of_values([*legend.values, value]).dtype)
     out[unknown] = value
     same = value == encoding.ignore and encoding.form == "values"
-    return out, "" if same else f"{count} pixels where nothing is known have the value {value} (--ignore {value})"
+    return out, "" if same else f"{lost} where nothing is known got the value {value} (--ignore {value})"
 
 
 def _object_ids(labels: Labels) -> npt.NDArray[Any]:

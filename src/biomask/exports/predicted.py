@@ -7,7 +7,7 @@ import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from itertools import groupby
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -18,11 +18,12 @@ from biomask.instances.trace import outlines
 from biomask.io import read_label_values
 from biomask.io.annotations import SHAPE_SUFFIXES, SHAPE_WRITERS
 from biomask.io.coco import write_coco
+from biomask.io.detections import DetectionFile, read_detections
 from biomask.labels import Legend
-from biomask.prediction.folder import COCO_FILE, OBJECTS_FILE
+from biomask.prediction.folder import COCO_FILE, OBJECTS_FILE, image_name
 from biomask.progress import Progress, Silent
 from biomask.shapes import Annotations, Shape
-from biomask.stored import WHOLE, Plane
+from biomask.stored import Plane
 
 #: The folder of each format that has a file an image.
 FOLDERS: Mapping[str, str] = {"geojson": "geojson", "roi": "rois"}
@@ -31,6 +32,12 @@ FOLDERS: Mapping[str, str] = {"geojson": "geojson", "roi": "rois"}
 NAMES = ("image", "id", "class")
 
 Row = Mapping[str, str]
+
+#: Scores that differ less are written alike in objects.csv.
+SCORE_DIGITS = 1e-6
+
+#: How far a mask may reach beyond its box on each side, as a share of it: Mask R-CNN lays a ring around its masks.
+BEYOND = 0.05
 
 
 def export_predictions(out: Path, formats: Sequence[str], progress: Progress | None = None) -> tuple[Path, ...]:
@@ -87,10 +94,7 @@ def _names_in(coco: Path) -> list[str]:
 
 
 def _image_name(name: str, entry: Mapping[str, Any]) -> str:
-    """File name of an image below the folder of inputs; of a plane the name of its results."""
-    if Plane(**entry["plane"]) != WHOLE:
-        return f"{name}.tif"
-    return str(PurePosixPath(name).parent / Path(entry["file"]).name)
+    return image_name(name, Path(entry["file"]), Plane(**entry["plane"]))
 
 
 def _rows(path: Path, wanted: set[str]) -> Iterator[tuple[str, list[Row]]]:
@@ -112,7 +116,38 @@ def _annotations(out: Path, name: str, entry: Mapping[str, Any], rows: Sequence[
         ids = np.asarray(read_label_values(path).array[0])
         size = (int(ids.shape[-2]), int(ids.shape[-1]))
         shapes += measured_shapes(ids, [r for r in rows if not several or r["class"] == structure.name], legend)
-    return Annotations(tuple(shapes), size, (), _image_name(name, entry))
+    detected = out / "detections" / f"{name}.json"
+    if not entry.get("detections") or not detected.is_file():
+        return Annotations(tuple(shapes), size, (), _image_name(name, entry))
+    file = read_detections(detected)
+    if file.images[0].keypoints is None:
+        return Annotations(tuple(shapes), size, (), _image_name(name, entry))
+    return Annotations(tuple(_pointed(shapes, rows, file)), size, (), _image_name(name, entry), categories=file.categories)
+
+
+def _pointed(shapes: Sequence[Shape], rows: Sequence[Row], file: DetectionFile) -> Iterator[Shape]:
+    """With the key points of the detections that the objects of one image are. rows: of objects.csv, by rising id."""
+    (found,) = file.images
+    points = {str(row["id"]): found.keypoints[n] for row, n in zip(rows, _numbers_of(rows, file), strict=True)
+              if found.keypoints is not None and n is not None}
+    return (replace(shape, keypoints=points.get(shape.title)) for shape in shapes)
+
+
+def _numbers_of(rows: Sequence[Row], file: DetectionFile) -> Iterator[int | None]:
+    """Of each object the number of its detection.
+
+    Both are by falling score, and objects are some of the detections: each is the next with its class and score whose box has it.
+    """
+    (found,), at = file.images, 0
+    names = [{c.id: c.name for c in file.categories}[int(k)] for k in found.categories]
+    corner, sides = found.boxes[:, 1::-1], found.boxes[:, :1:-1]
+    low, high = corner - BEYOND * sides - 1, corner + (1 + BEYOND) * sides + 1
+    for row in rows:
+        start, stop = (np.array([float(row[f"bbox_{axis}_{end}_px"]) for axis in "yx"]) for end in ("start", "stop"))
+        number = next((n for n in range(at, len(found)) if names[n] == row["class"] and (low[n] <= start).all()
+                       and (stop <= high[n]).all() and abs(found.scores[n] - float(row["score"])) < SCORE_DIGITS), None)
+        at = at if number is None else number + 1
+        yield number
 
 
 def measured_shapes(ids: npt.NDArray[Any], rows: Sequence[Row], legend: Legend) -> list[Shape]:

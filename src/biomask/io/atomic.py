@@ -33,14 +33,19 @@ def writing(path: Path) -> Iterator[Path]:
         yield temporary
         with suppress(OSError):
             temporary.chmod(0o666 & ~_umask())  # some writers create private files; some disks know no rights
-        _settle(temporary)
-        _replace(temporary, path)
+        move_into_place(temporary, path)
     except OSError as error:
         _remove(temporary)
         raise not_written(error, path) from error
     except BaseException:
         _remove(temporary)
         raise
+
+
+def move_into_place(temporary: Path, path: Path) -> None:
+    """Give a complete file its name, once the disk has all of it. Raises OSError."""
+    _settle(temporary)
+    _replace(temporary, path)
 
 
 def _settle(path: Path) -> None:

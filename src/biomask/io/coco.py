@@ -3,97 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field, replace
+from contextlib import suppress
+from dataclasses import dataclass, replace
 from itertools import chain
+from itertools import count as count_from
 from pathlib import Path, PurePosixPath
 from typing import Any, Literal
 
 import numpy as np
-import numpy.typing as npt
 
 from biomask.errors import LabelsError, ReadError, WriteError
 from biomask.instances.polygons import crop_mask, parts_of
-from biomask.instances.rle import decode_counts, decode_crop, encode_counts, pack, unpack
-from biomask.instances.trace import outlines
+from biomask.instances.rle import encode_counts, pack
+from biomask.io.coco_objects import CocoObject
 from biomask.io.geojson import class_colours
 from biomask.io.jsons import joined, pairs_of, read_json, write_parts
 from biomask.io.labelme import require_one_plane
-from biomask.shapes import Annotations, Ring, Shape, as_colour, as_rings, object_ids
-
-#: Pixels of the largest image whose masks are made.
-LARGEST = 2**29
-
-
-@dataclass(frozen=True)
-class CocoObject:
-    """One annotation, not decoded yet."""
-
-    id: int
-    category: str
-    """Name of its category; empty where the file has none."""
-    segmentation: Any = field(repr=False)
-    """As in the file: polygons, or run lengths."""
-    size: tuple[int, int] | None
-    """(Y, X) of its image."""
-    crowd: bool = False
-    """Whether it is a region of many objects that nobody told apart."""
-    colour: tuple[int, int, int] | None = None
-
-    def shape(self) -> Shape:
-        """As polygons. Raises LabelsError with the reason where it has no area."""
-        said = self.segmentation
-        rings = _union(said) if isinstance(said, list) else _traced(*decode_crop(*self._runs()))
-        if not rings:
-            raise LabelsError("its mask is empty")
-        return Shape(rings, self.category, self.colour, title=str(self.id), crowd=self.crowd)
-
-    def mask(self) -> npt.NDArray[np.bool_]:
-        """bool (Y, X). Polygons are filled by the rule of `Shape`: see `read_coco`. Raises LabelsError."""
-        if not isinstance(self.segmentation, list):
-            return decode_counts(*self._runs())
-        if self.size is None:
-            raise LabelsError("the file does not say how large its image is")
-        pixels, (top, left) = crop_mask([self.shape()], self.size)
-        out = np.zeros(self.size, bool)
-        out[top:top + pixels.shape[0], left:left + pixels.shape[1]] = pixels
-        return out
-
-    def _runs(self) -> tuple[Any, tuple[int, int]]:
-        """Run lengths and the size (Y, X) that they are for."""
-        said = self.segmentation
-        if not isinstance(said, dict) or not {"counts", "size"} <= set(said):
-            raise LabelsError("its segmentation is neither polygons nor runs" if said else "it has no outline, a box at most")
-        size = said["size"]
-        if not isinstance(size, list) or len(size) != 2 or not all(type(n) is int and n > 0 for n in size):
-            raise LabelsError(f"its run lengths are for an image of size {size!r}")
-        if size[0] * size[1] > LARGEST or (self.size is not None and tuple(size) != self.size):
-            raise LabelsError(f"its run lengths are for {size[0]} x {size[1]} pixels, its image has another size")
-        counts = said["counts"]
-        return unpack(counts) if isinstance(counts, str) else counts, (size[0], size[1])
-
-
-def _union(polygons: list[Any]) -> tuple[Ring, ...]:
-    """Polygons of one object, which COCO adds up; where some lie over each other, the outline of their pixels."""
-    if polygons and not isinstance(polygons[0], list):
-        raise LabelsError("its segmentation is not a list of polygons")
-    for numbers in polygons:
-        if not isinstance(numbers, list) or len(numbers) % 2:
-            raise LabelsError("a polygon of it is no list of x, y, x, y, …")
-    if not polygons:
-        raise LabelsError("it has no outline, a box at most")
-    rings = as_rings([list(zip(p[0::2], p[1::2], strict=True)) for p in polygons])
-    boxes = [(*r.min(axis=0), *r.max(axis=0)) for r in rings]
-    if not any(a[0] < b[2] and b[0] < a[2] and a[1] < b[3] and b[1] < a[3] for i, a in enumerate(boxes) for b in boxes[:i]):
-        return rings
-    both, origin = crop_mask([Shape((r,)) for r in rings])
-    if (both == crop_mask([Shape(rings)])[0]).all():
-        return rings
-    return _traced(both, origin)
-
-
-def _traced(pixels: npt.NDArray[np.bool_], origin: tuple[int, int]) -> tuple[Ring, ...]:
-    """Outlines of pixels that start at this row and column."""
-    return tuple(np.add(r, origin[::-1]) for s in outlines(pixels) for r in s.rings)
+from biomask.shapes import Annotations, Category, Shape, as_colour, object_ids
 
 
 @dataclass(frozen=True)
@@ -105,16 +31,24 @@ class CocoImage:
     size: tuple[int, int] | None
     """(Y, X) in pixels, where the file says it."""
     objects: tuple[CocoObject, ...]
+    described: tuple[Category, ...] = ()
+    """The file's categories."""
+    id: int | str | None = None
+    """Its number in the file."""
 
     def annotations(self) -> Annotations:
         """All objects as shapes; those without an area are left out by name."""
-        shapes, left_out = [], []
+        shapes, boxed, left_out = [], [], []
         for found in self.objects:
             try:
                 shapes.append(found.shape())
             except LabelsError as error:
                 left_out.append(f"annotation {found.id} ({error.what})")
-        return Annotations(tuple(shapes), self.size, tuple(left_out), PurePosixPath(self.file_name.replace("\\", "/")).name)
+                if not found.segmentation:
+                    with suppress(LabelsError):
+                        boxed.append(found.box_shape())
+        return Annotations(tuple(shapes), self.size, tuple(left_out), PurePosixPath(self.file_name.replace("\\", "/")).name,
+                           tuple(boxed), self.described)
 
 
 @dataclass(frozen=True)
@@ -123,25 +57,32 @@ class CocoFile:
 
     path: Path
     images: tuple[CocoImage, ...]
-    categories: tuple[str, ...]
-    """Names, in order of their ids."""
+    described: tuple[Category, ...]
+    """Categories, in order of their ids."""
     left_out: tuple[str, ...] = ()
     """Annotations of images that the file does not list."""
+
+    @property
+    def categories(self) -> tuple[str, ...]:
+        """Their names, in order of their ids."""
+        return tuple(c.name for c in self.described)
 
     def __iter__(self) -> Iterator[CocoImage]:
         return iter(self.images)
 
 
 def read_coco(path: Path) -> CocoFile:
-    """Images with their objects, which are decoded when asked for. Key points are not read.
+    """Images with their objects, which are decoded when asked for.
 
     Polygons are filled by pixel centres; pycocotools fills them on a grid five times as fine and rounds, which differs by
-    at most a pixel along the outline. Several polygons of one object add up. Raises ReadError naming the annotation.
+    at most a pixel along the outline. Several polygons of one object add up. Keypoints stay where the file has them, as
+    torchvision takes them; others read whole numbers as pixels, half a pixel further on. A category that names no keypoints but
+    has some gets numbers for names. Raises ReadError naming the annotation.
     """
     content = read_json(path)
     if not isinstance(content, dict) or not isinstance(content.get("images"), list):
         raise ReadError("is JSON, but not COCO's: it has no list of images", where=path)
-    names, colours = _categories(content, path)
+    described, colours = _categories(content, path)
     objects: dict[Any, list[CocoObject]] = {}
     sizes: dict[Any, tuple[str, tuple[int, int] | None]] = {}
     for number, entry in enumerate(content["images"]):
@@ -154,28 +95,49 @@ def read_coco(path: Path) -> CocoFile:
     left_out = []
     annotations = content.get("annotations", [])
     for number, entry in enumerate(annotations if isinstance(annotations, list) else ()):
-        found, key = _object(entry, number, names, colours, path)
+        found, key = _object(entry, number, described, colours, path)
         if key in sizes:
             objects[key].append(replace(found, size=sizes[key][1]))
         else:
             left_out.append(f"annotation {found.id} (image {key} is not in the file)")
-    return CocoFile(path, tuple(CocoImage(name, size, tuple(objects[k])) for k, (name, size) in sizes.items()),
-                    tuple(names.values()), tuple(left_out))
+    every = tuple(described.values())
+    return CocoFile(path, tuple(CocoImage(name, size, tuple(objects[k]), every, k) for k, (name, size) in sizes.items()),
+                    every, tuple(left_out))
 
 
-def _categories(content: dict[str, Any], path: Path) -> tuple[dict[int, str], dict[int, tuple[int, int, int] | None]]:
-    """Name and colour of each category, in order of the ids."""
-    names: dict[int, str] = {}
+def _categories(content: dict[str, Any], path: Path) -> tuple[dict[int, Category], dict[int, tuple[int, int, int] | None]]:
+    """Each category and its colour, in order of the ids."""
+    found: dict[int, Category] = {}
     colours = {}
     for number, entry in enumerate(content.get("categories") or ()):
         key, name = (entry.get("id"), entry.get("name")) if isinstance(entry, dict) else (None, None)
-        if type(key) is not int or not isinstance(name, str) or key in names:
+        if type(key) is not int or not isinstance(name, str) or key in found:
             raise ReadError(f"category {number} has no id of its own, or no name", where=path)
-        names[key], colours[key] = name, as_colour(entry.get("color"))
-    return {k: names[k] for k in sorted(names)}, colours
+        group = entry.get("supercategory")
+        points, lines = _points_of(entry, f"category {number}", path)
+        found[key], colours[key] = Category(name, key, group if isinstance(group, str) else "", points, lines), as_colour(
+            entry.get("color"))
+    unnamed = {k for k, c in found.items() if not c.keypoints}
+    for entry in content.get("annotations") or ():
+        key = entry.get("category_id") if isinstance(entry, dict) else None
+        if isinstance(key, int) and key in unnamed and isinstance(entry.get("keypoints"), list) and entry["keypoints"]:
+            found[key] = replace(found[key], keypoints=tuple(map(str, range(1, len(entry["keypoints"]) // 3 + 1))))
+            unnamed.discard(key)
+    return {k: found[k] for k in sorted(found)}, colours
 
 
-def _object(entry: Any, number: int, names: dict[int, str], colours: dict[int, tuple[int, int, int] | None],
+def _points_of(entry: dict[str, Any], what: str, path: Path) -> tuple[tuple[str, ...], tuple[tuple[int, int], ...]]:
+    """Names of a category's keypoints, and its skeleton, from 0."""
+    names, lines = entry.get("keypoints") or [], entry.get("skeleton") or []
+    if not isinstance(names, list) or not all(isinstance(n, str) for n in names) or len(set(names)) < len(names):
+        raise ReadError(f"{what} has keypoints that are no list of different names", where=path)
+    if not isinstance(lines, list) or not all(isinstance(line, list) and len(line) == 2 and all(
+            type(n) is int and 1 <= n <= len(names) for n in line) for line in lines):
+        raise ReadError(f"the skeleton of {what} is no list of pairs of its {len(names)} keypoints, which count from 1", where=path)
+    return tuple(names), tuple((a - 1, b - 1) for a, b in lines)
+
+
+def _object(entry: Any, number: int, described: dict[int, Category], colours: dict[int, tuple[int, int, int] | None],
             path: Path) -> tuple[CocoObject, Any]:
     """One annotation, and the id of its image."""
     if not isinstance(entry, dict):
@@ -187,10 +149,12 @@ def _object(entry: Any, number: int, names: dict[int, str], colours: dict[int, t
     if type(entry.get("image_id")) not in (int, str):
         raise ReadError(f"annotation {own} has no image_id", where=path)
     category = entry.get("category_id")
-    if names and not (isinstance(category, int) and category in names):
-        raise ReadError(f"annotation {own} has category_id {category!r}, which is none of {_some(names)}", where=path)
-    name, colour = (names[category], colours[category]) if isinstance(category, int) and names else ("", None)
-    return CocoObject(own, name, entry.get("segmentation"), None, bool(entry.get("iscrowd")), colour), entry["image_id"]
+    if described and not (isinstance(category, int) and category in described):
+        raise ReadError(f"annotation {own} has category_id {category!r}, which is none of {_some(described)}", where=path)
+    known, colour = (described[category], colours[category]) if isinstance(category, int) and described else (Category(""), None)
+    return CocoObject(own, known.name, entry.get("segmentation"), None, bool(entry.get("iscrowd")), colour, entry.get("bbox"),
+                      entry.get("keypoints") if known.keypoints else None, len(known.keypoints),
+                      entry.get("area")), entry["image_id"]
 
 
 def _some(values: Any) -> str:
@@ -199,21 +163,22 @@ def _some(values: Any) -> str:
 
 
 def write_coco(path: Path, images: Sequence[Annotations], *, rle: Literal["holes", "all"] = "holes") -> None:
-    """Write several images into one file: an annotation an object, ids from 1, categories by name.
+    """Write several images into one file: an annotation an object, ids from 1. Empty images and classes without objects stay.
 
     rle: which objects become packed run lengths instead of polygons: those with holes or of many not told apart, or all;
     run lengths are exact in pixels for every program, polygons are filled by each program's own rule. The area is the number
-    of pixels. Shapes without a class get the category "object". Colours are kept beside the categories.
+    of pixels. Shapes without a class get the category "object". Categories keep the ids that they had, unless these contradict
+    each other; others are numbered by name. Colours are kept beside the categories. Objects of a box alone are written as such.
     Raises WriteError where an image's name or size is missing, or shapes lie on several planes.
     """
     for image in images:
         if image.size is None or image.image is None:
             raise WriteError("COCO needs each image's name and size", where=path, fix="give the folder of images too")
         require_one_plane(image, path, "COCO")
-    named = [[replace(s, name=s.name or UNNAMED) for s in a.shapes] for a in images]
+    named = [[replace(s, name=s.name or UNNAMED) for s in (*a.shapes, *a.boxed)] for a in images]
     every = [s for shapes in named for s in shapes]
-    categories = {name: i for i, name in enumerate(sorted({s.name for s in every}), start=1)}
-    colours = class_colours(every)
+    categories = _numbered(images, sorted({s.name for s in every}))
+    colours = class_colours([*every, *(Shape((), name) for name in categories)])
 
     def annotations_of() -> Iterator[dict[str, Any]]:
         count = 0
@@ -221,15 +186,19 @@ def write_coco(path: Path, images: Sequence[Annotations], *, rle: Literal["holes
             objects: dict[int, list[Shape]] = {}
             for number, shape in zip(object_ids(shapes), shapes, strict=True):
                 objects.setdefault(number, []).append(shape)
-            for parts in objects.values():
+            outlined = max(object_ids(shapes[:len(image.shapes)]), default=0)
+            for number, parts in objects.items():
                 count += 1
-                yield {"id": count, "image_id": image_id, "category_id": categories[parts[0].name],
-                       **_segmentation(parts, image.size or (0, 0), rle == "all"),
+                yield {"id": count, "image_id": image_id, "category_id": categories[parts[0].name].id,
+                       **(_segmentation(parts, image.size or (0, 0), rle == "all") if number <= outlined else _box(parts[0])),
+                       **_written_keypoints(parts),
                        **({"measurements": dict(parts[0].measurements)} if parts[0].measurements else {})}
 
     listed = [{"id": i, "file_name": a.image, "height": a.size[0], "width": a.size[1]}
               for i, a in enumerate(images, start=1) if a.size]
-    kinds = [{"id": i, "name": name, "supercategory": "", "color": list(colours[name])} for name, i in categories.items()]
+    kinds = [{"id": c.id, "name": c.name, "supercategory": c.group, "color": list(colours[c.name]),
+              **({"keypoints": list(c.keypoints), "skeleton": [[a + 1, b + 1] for a, b in c.skeleton]} if c.keypoints else {})}
+             for c in categories.values()]
     write_parts(path, chain(joined(listed, start='{"info": {"description": "biomask"}, "licenses": [], "images": ', end=",\n"),
                             joined(kinds, start='"categories": ', end=",\n"),
                             joined(annotations_of(), start='"annotations": ', end="}\n")))
@@ -237,6 +206,41 @@ def write_coco(path: Path, images: Sequence[Annotations], *, rle: Literal["holes
 
 #: Category of shapes without a class.
 UNNAMED = "object"
+
+
+def _numbered(images: Sequence[Annotations], names: Sequence[str]) -> dict[str, Category]:
+    """Categories by name, in order of their ids: those that files described, and those of shapes alone."""
+    known: dict[str, Category] = {}
+    lists = {id(a.categories): a.categories for a in images}.values()  # images of a file share one
+    for category in (c for described in lists for c in described):
+        same = known.setdefault(category.name, category)
+        if same.keypoints != category.keypoints:
+            raise WriteError(f"the class {category.name!r} has {len(same.keypoints)} keypoints in one file and "
+                             f"{len(category.keypoints)} in another, or others", fix="write them into files of their own")
+    every = [known.get(n) or Category(n) for n in sorted({*known, *names})]
+    said = {(c.name, c.id) for described in lists for c in described}
+    taken = {number for _, number in said}
+    if len(said) > len(known) or len(said) > len(taken) or None in taken:  # two ids of a name, two names of an id, or no id
+        return {c.name: replace(c, id=i) for i, c in enumerate(every, start=1)}
+    free = (i for i in count_from(1) if i not in taken)
+    found = [c if c.id is not None else replace(c, id=next(free)) for c in every]
+    return {c.name: c for c in sorted(found, key=lambda c: c.id or 0)}
+
+
+def _box(shape: Shape) -> dict[str, Any]:
+    """What the annotation of an object says whose outline is not known."""
+    x0, y0, x1, y1 = shape.bounds
+    (x, y), (width, height) = pairs_of(np.array([(x0, y0), (x1 - x0, y1 - y0)]))
+    return {"iscrowd": int(shape.crowd), "area": width * height, "bbox": [x, y, width, height], "segmentation": []}
+
+
+def _written_keypoints(parts: Sequence[Shape]) -> dict[str, Any]:
+    """Keypoints of one object; of several parts those of the first that has some."""
+    points = next((s.keypoints for s in parts if s.keypoints is not None), None)
+    if points is None:
+        return {}
+    places = [[*pair, int(seen)] for pair, seen in zip(pairs_of(points[:, :2]), points[:, 2], strict=True)]
+    return {"keypoints": [v for place in places for v in place], "num_keypoints": int((points[:, 2] > 0).sum())}
 
 
 def _segmentation(parts: Sequence[Shape], size: tuple[int, int], runs: bool) -> dict[str, Any]:

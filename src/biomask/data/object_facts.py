@@ -1,0 +1,112 @@
+"""Objects of a data set in the figures that a detector's anchors and limits are chosen from."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+import numpy as np
+import numpy.typing as npt
+
+from biomask.data.keypoints import KeypointNames, keypoints_of
+from biomask.data.objects import objects_of, reasons_of
+from biomask.errors import LabelsError
+
+if TYPE_CHECKING:
+    from biomask.data.dataset import Dataset
+
+#: Images whose objects are looked at one by one, spread evenly over all.
+MOST_IMAGES = 500
+
+#: Boxes of which the sides are kept, spread evenly over all.
+MOST_BOXES = 20_000
+
+#: Percentiles of what is given as five figures.
+PERCENTILES = (1, 5, 50, 95, 99)
+
+Five = tuple[float, float, float, float, float]
+
+
+@dataclass(frozen=True)
+class ObjectFacts:
+    """The objects that a detector learns from, crowds apart. Lengths in pixels of the images."""
+
+    images: int
+    looked_at: int
+    """Images that the objects were read of, spread evenly over all; what is counted was counted in these."""
+    objects: int
+    crowds: int
+    """Regions that are ignored: crowds, unknown pixels, objects without a class."""
+    boxes_alone: int
+    """Objects of which a box is known and no outline."""
+    with_keypoints: int
+    """Objects of which at least one keypoint is labelled."""
+    per_image: tuple[int, float, int]
+    """Median, 95 % and most objects of an image; the most of all images."""
+    sides: Five
+    """Root of a box's area: 1, 5, 50, 95 and 99 %; 0 without objects."""
+    aspects: Five
+    """Height over width of a box."""
+    classes: dict[str, int]
+    """Objects of each class, in the order of the legend."""
+    boxes: npt.NDArray[np.float64] = field(repr=False)
+    """(M, 2) height and width of some boxes, spread evenly over all."""
+    dropped: dict[str, int]
+    """What is in the files and not learnt, or not as it is there: reason and how often."""
+    keypoints: KeypointNames | None = None
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What a person has to know before a training, a sentence each."""
+        where = "" if self.looked_at == self.images else f" (in {self.looked_at} of {self.images} images looked at)"
+        notes = [f"{count} × {reason}{where}" for reason, count in self.dropped.items()]
+        if self.crowds:
+            notes.append(f"{self.crowds} regions are ignored: crowds, pixels marked as unknown, objects without a class{where}")
+        if self.boxes_alone:
+            notes.append(f"{self.boxes_alone} objects have a box and no outline{where}: where masks are learnt they are ignored")
+        return (*notes, *([self.keypoints.said] if self.keypoints is not None else []))
+
+    def anchor_overlaps(self, sizes: Sequence[float], ratios: Sequence[float], scale: float = 1.0) -> npt.NDArray[np.float64]:
+        """(M,) IoU of each of `boxes`, enlarged by `scale`, with the best anchor on the same centre.
+
+        sizes: roots of the anchors' areas, in pixels; ratios: height over width.
+        """
+        roots = np.sqrt(np.repeat(np.array(ratios, np.float64)[None], len(sizes), 0)).ravel()
+        anchors = np.repeat(np.array(sizes, np.float64), len(ratios))[:, None] * np.stack([roots, 1 / roots], axis=1)
+        boxes = self.boxes[:, None] * scale
+        shared = np.minimum(boxes, anchors).prod(axis=2)
+        return np.asarray((shared / (boxes.prod(axis=2) + anchors.prod(axis=1) - shared)).max(axis=1))
+
+
+def object_facts(dataset: Dataset) -> ObjectFacts:
+    """One pass over at most MOST_IMAGES images; the same data give the same figures. Raises what `objects_of` does."""
+    count = min(MOST_IMAGES, len(dataset))
+    if not count:
+        raise LabelsError("there are no labelled images to look at")
+    chosen = sorted({(2 * k + 1) * len(dataset) // (2 * count) for k in range(count)})
+    numbers, boxes, dropped, classes = list[int](), list[npt.NDArray[np.float64]](), list[str](), Counter[int]()
+    crowds = alone = pointed = 0
+    for i in chosen:
+        found = objects_of(dataset, i)
+        learnt = np.flatnonzero(~found.crowd)
+        numbers.append(len(learnt))
+        crowds += int(found.crowd.sum())
+        alone += sum(found.masks[k] is None for k in learnt)
+        pointed += 0 if found.keypoints is None else int((found.keypoints[learnt, :, 2] > 0).any(axis=1).sum())
+        boxes.append(found.boxes[learnt][:, [3, 2]] - found.boxes[learnt][:, [1, 0]])
+        classes.update(found.classes[learnt].tolist())
+        dropped += found.dropped
+    together = np.concatenate(boxes)
+    most = max([*numbers, *(f.objects for item in dataset.inspected for f in item.labels)])
+    return ObjectFacts(
+        len(dataset), len(chosen), sum(numbers), crowds, alone, pointed,
+        (int(np.median(numbers)), float(np.percentile(numbers, 95)), most), _five(np.sqrt(together.prod(axis=1))),
+        _five(together[:, 0] / together[:, 1]), {e.name: classes[k] for k, e in enumerate(dataset.legend) if k},
+        together[:: max(1, -(-len(together) // MOST_BOXES))], reasons_of(dropped), keypoints_of(dataset))
+
+
+def _five(values: npt.NDArray[np.float64]) -> Five:
+    found = np.percentile(values, PERCENTILES).tolist() if len(values) else [0.0] * 5
+    return found[0], found[1], found[2], found[3], found[4]
