@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import os
 import signal
 import subprocess
@@ -204,3 +205,15 @@ def full_disk(tmp_path: Path) -> Iterator[Path]:
         yield folder
     finally:
         subprocess.run(["umount", str(folder)], check=True)
+
+
+@pytest.fixture
+def web(monkeypatch: pytest.MonkeyPatch) -> Iterator[object]:
+    """A web server of this process, see `web.py`; no proxy stands before it."""
+    spec = importlib.util.spec_from_file_location("tests_web", Path(__file__).with_name("web.py"))
+    module = importlib.util.module_from_spec(spec)
+    sys.modules["tests_web"] = module  # dataclasses look there
+    spec.loader.exec_module(module)
+    monkeypatch.setenv("no_proxy", "127.0.0.1")
+    with module.serving() as found:
+        yield found

@@ -20,12 +20,12 @@ from torch import Tensor, nn
 
 import biomask
 from biomask.data.input_range import InputRange
-from biomask.data.task import CUT, Task
+from biomask.data.task import CUT, SCORE, Task
 from biomask.errors import BiomaskError, MissingPathError, ModelFileError, SizeError, UsageError
 from biomask.instances import Thresholds
 from biomask.io.tensors import save_tensors
 from biomask.labels import LabelKind, Legend
-from biomask.models import MODELS
+from biomask.models import DETECTORS, MODELS
 from biomask.models.ensemble import Ensemble
 from biomask.models.head_score import HeadScore
 from biomask.models.own import is_own, register_own
@@ -41,6 +41,16 @@ DTYPES = {"F64", "F32", "F16", "BF16", "I64"}
 
 #: More parameters than this in a header are taken for an attack or an accident.
 MOST_PARAMETERS = 2_000_000_000
+
+
+class Keypoints(BaseModel):
+    """What the keypoints of a detector are called, as `biomask.data.keypoints.KeypointNames` has it."""
+
+    model_config = ConfigDict(frozen=True, extra="ignore")
+
+    names: tuple[str, ...]
+    skeleton: tuple[tuple[int, int], ...] = ()
+    swaps: tuple[tuple[int, int], ...] = ()
 
 
 class ModelHeader(BaseModel):
@@ -79,11 +89,18 @@ class ModelHeader(BaseModel):
     """Of the training's known pixels, by class name; structures may overlap. Empty in models of before."""
     heads: tuple[HeadScore, ...] = ()
     """Of UNet++ with deep supervision: what each depth is worth and costs."""
+    keypoints: Keypoints | None = None
+    """Of detectors that find keypoints."""
 
     @property
     def task(self) -> Task:
         """What the network's channels mean."""
         return Task.of(self.kind, Legend.from_json(self.legend), self.recipe.instances.target)
+
+    @property
+    def is_detector(self) -> bool:
+        """Whether the network finds objects one by one, with a box and a score each."""
+        return self.recipe.network.name in DETECTORS
 
     @field_validator("legend")
     @classmethod
@@ -114,9 +131,14 @@ class Model:
         return self.header.task
 
     @property
+    def is_detector(self) -> bool:
+        """Whether the network finds objects one by one, with a box and a score each."""
+        return self.header.is_detector
+
+    @property
     def thresholds(self) -> Thresholds:
         """Of objects: as tuned, or the defaults."""
-        return Thresholds.from_dict({k: v for k, v in self.header.thresholds.items() if k != CUT and "." not in k})
+        return Thresholds.from_dict({k: v for k, v in self.header.thresholds.items() if k not in (CUT, SCORE) and "." not in k})
 
     @property
     def cut(self) -> float:
@@ -136,6 +158,8 @@ def build_network(recipe: Recipe, *, in_channels: int, channels: int, spatial_di
 
 def network_of(recipe: Recipe, task: Task, *, in_channels: int, spatial_dims: int) -> nn.Module:
     """The network that a recipe names, for what is to be learnt. Raises as `build_network`."""
+    if recipe.network.name in DETECTORS:
+        return build_network(recipe, in_channels=in_channels, channels=task.entries, spatial_dims=spatial_dims)
     network = build_network(recipe, in_channels=in_channels, channels=task.channels, spatial_dims=spatial_dims)
     if isinstance(network, UNetPlusPlus) and "average" not in recipe.network.options:
         network.average = task.softmax  # the mean of probabilities, as in the paper, whatever kind these are
@@ -143,15 +167,17 @@ def network_of(recipe: Recipe, task: Task, *, in_channels: int, spatial_dims: in
 
 
 def construct(name: str, given: Mapping[str, Any], in_channels: int, channels: int, spatial_dims: int) -> nn.Module:
-    """A network by its name in `MODELS` and its options. Raises UsageError for unknown names or options."""
+    """A network by its name in `MODELS` or `DETECTORS` and its options. channels: that come out; of a detector its classes with
+    background. Raises UsageError for unknown names or options."""
     options = dict(given)
-    if name not in MODELS and is_own(name):
+    if name not in MODELS and name not in DETECTORS and is_own(name):
         raise UsageError(f"the network is of somebody's own code, {name}, and no code is run unasked",
                          fix="--network FILE.py:NAME; in Python, load_model(path, model=…)")
-    if name not in MODELS:
-        raise UsageError(f"no network is called {name!r}", fix=f"there are {', '.join(MODELS)}")
+    known: dict[str, Callable[..., nn.Module]] = {**MODELS, **DETECTORS}
+    if name not in known:
+        raise UsageError(f"no network is called {name!r}", fix=f"there are {', '.join(known)}")
     try:
-        return MODELS[name](in_channels, channels, spatial_dims=spatial_dims, **options)
+        return known[name](in_channels, channels, spatial_dims=spatial_dims, **options)
     except UsageError:
         raise
     except SizeError as error:

@@ -14,6 +14,7 @@
     └── ResourceError               3   more memory, disk or time would do
         ├── OutOfMemoryError
         ├── DiskFullError
+        ├── NetworkError                a download that did not come through; running again goes on
         └── StoppedError                stopped by a signal; running again goes on
 
 Each says what is wrong, where, and what to do about it.
@@ -129,6 +130,12 @@ class OutOfMemoryError(ResourceError):
 
 class DiskFullError(ResourceError):
     """The disk is full."""
+
+
+class NetworkError(ResourceError):
+    """A download that the network did not carry to its end; what has arrived is kept."""
+
+    usual_fix = "look whether this machine is online, and run the same command again: it goes on where it stopped"
 
 
 class StoppedError(ResourceError):

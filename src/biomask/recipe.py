@@ -68,7 +68,7 @@ class _Settings(BaseModel):
 class NetworkSettings(_Settings):
     """Which network, and how it is built."""
 
-    name: str = Field("unet", description="a name in biomask.models.MODELS")
+    name: str = Field("unet", description="a name in biomask.models.MODELS or DETECTORS")
     options: dict[str, JsonValue] = Field(
         default_factory=dict, description="keyword arguments of its constructor, but in_channels, classes, spatial_dims")
 
@@ -92,6 +92,7 @@ class DataSettings(_Settings):
     time: int | Literal["each"] | None = Field(None, description="a time point by number from 0, or each; null = files have one")
     groups: str | None = Field(None, description="what is never split: folder, column:NAME, a pattern such as (.*)_\\d+, none, "
                                                  "or null = as a split.csv says, else images found to belong together")
+    keypoints: bool = Field(False, description="of several COCO files about the same images, take those that name keypoints")
     spacing: dict[str, Micrometres] | None = Field(None, description="µm per pixel to resample to; null = as it is")
     validation_share: float = Field(0.1, ge=0, lt=1, description="share of the images held out to choose the best")
 
@@ -183,6 +184,19 @@ class InstanceSettings(_Settings):
                              "constants and no w0, sigma and class weights")
 
 
+class DetectionSettings(_Settings):
+    """Of detectors (Mask R-CNN, Faster R-CNN). Their network takes null for what is chosen from the objects: anchor_sizes, masks,
+    keypoints and limits.detections."""
+
+    largest_patch: Pixels = Field(
+        256, description="where training.patch and the network's short_side are null: side of the crops, at most; where objects "
+                         "are too large for them, what the images' shorter side is resized to")
+    reference_batch: int | None = Field(None, ge=1, description="images a step that training.lr is for; with others the rate is in "
+                                                                "proportion; null = it is as given")
+    passes: float | None = Field(None, gt=0, description="without a budget: how often each image is seen, about; null = until the "
+                                                         "score is flat")
+
+
 class TrainingSettings(_Settings):
     """Optimisation, budget and sampling. Training counts steps, not epochs."""
 
@@ -202,6 +216,8 @@ class TrainingSettings(_Settings):
     schedule: Literal["cosine", "constant", "step"] = Field(
         "cosine", description="cosine reaches 0 when the budget ends, step falls by drop_factor at every drop_every")
     drop_every: float = Field(0.2, gt=0, le=1, description="of schedule step: share of the budget between two falls of the rate")
+    drop_at: tuple[Chance, ...] | None = Field(
+        None, description="of schedule step: shares of the budget at which the rate falls, in place of drop_every")
     drop_factor: float = Field(0.1, gt=0, lt=1, description="of schedule step: what the rate is multiplied by at each fall")
     warmup: float = Field(0.03, ge=0, lt=1, description="share of the budget over which the rate rises")
     clip: float | None = Field(1.0, gt=0, description="largest norm of the gradient; null = any")
@@ -247,6 +263,7 @@ class Recipe(_Settings):
     augmentation: AugmentationSettings = AugmentationSettings()
     loss: LossSettings = LossSettings()
     instances: InstanceSettings = InstanceSettings()
+    detection: DetectionSettings = DetectionSettings()
     training: TrainingSettings = TrainingSettings()
     prediction: PredictionSettings = PredictionSettings()
 

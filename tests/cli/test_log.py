@@ -14,7 +14,7 @@ from biomask.cli import app, console, main
 from biomask.cli.log import TITLE, logging_to
 from biomask.errors import UsageError, WriteError
 
-VERBS = ("check", "train", "predict", "evaluate", "compare", "convert", "demo", "doctor", "recipes")
+VERBS = ("check", "train", "predict", "evaluate", "compare", "convert", "demo", "doctor", "recipes", "datasets")
 
 #: A line of each command that is an error.
 WRONG = {
@@ -22,6 +22,7 @@ WRONG = {
     "evaluate": ("evaluate", "nowhere", "x"), "convert": ("convert", "nowhere", "--to", "coco", "-o", "o"),
     "compare": ("compare", "nowhere", "-o", "o"), "demo": ("demo", "-o", "taken"),
     "doctor": ("doctor", "--json", "taken"), "recipes": ("recipes", "show", "nowhere"),
+    "datasets": ("datasets", "get", "nowhere", "-o", "o"),
 }
 
 #: Of each entry: time with its zone, process, level, text.

@@ -1,6 +1,9 @@
 """Splits, statistics and the learning curve of a comparison."""
 
+import errno
 import json
+import subprocess
+import sys
 from types import SimpleNamespace
 
 import numpy as np
@@ -8,12 +11,15 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from biomask.comparison import cell, run
+from biomask.comparison.cells import Cell
 from biomask.comparison.curve import AHEAD, NOISE, forecast
 from biomask.comparison.options import CompareOptions, checked_names
 from biomask.comparison.splits import TestSplit as Split
 from biomask.comparison.splits import choose_splits, read_splits, some_of
 from biomask.comparison.table import holm, image_scores, rows_of
-from biomask.errors import InputError, UsageError
+from biomask.errors import DiskFullError, InputError, ReadError, UsageError
+from biomask.progress import Silent
 from biomask.recipe import Recipe
 
 
@@ -180,3 +186,38 @@ class TestForecast:
     def test_one_point_says_nothing(self):
         assert forecast({5: {"a": 0.5}}) is None
         assert forecast({5: {"a": None}, 10: {"a": 0.5}}) is None
+
+
+class TestAFullDisk:
+    """Whatever follows would fail, too."""
+
+    @pytest.mark.parametrize(("error", "code"), [
+        (DiskFullError("the disk is full"), cell.DISK_FULL), (OSError(errno.ENOSPC, "No space left on device"), cell.DISK_FULL),
+        (ReadError("is damaged"), 1)])
+    def test_a_training_says_so_to_who_began_it(self, tmp_path, monkeypatch, capsys, error, code):
+        def fail(*_):
+            raise error
+
+        monkeypatch.setattr(cell, "run_cell", fail)
+        monkeypatch.setattr(cell, "_end_with_parent", lambda: None)
+        monkeypatch.setattr(sys, "stdout", sys.stdout)  # main may take it away
+        assert cell.main(tmp_path) == code
+
+    @pytest.mark.parametrize(("code", "begun"), [(cell.DISK_FULL, 1), (1, 3)])
+    def test_no_other_training_is_begun(self, tmp_path, monkeypatch, code, begun):
+        lines = []
+        original = subprocess.Popen
+
+        def begin(line, **how):
+            lines.append(line)
+            return original([sys.executable, "-c", f"raise SystemExit({code})"], **how)
+
+        monkeypatch.setattr(run.subprocess, "Popen", begin)
+        cells = [Cell(Recipe(name="r"), 0, fold, None, Split(("a",), ("b",))) for fold in (1, 2, 3)]
+        told = (cells, tmp_path, {"minutes": None, "data": "data"}, CompareOptions(), Silent())
+        if code == cell.DISK_FULL:
+            with pytest.raises(DiskFullError, match="fold-1"):
+                run._run_all(*told)
+        else:
+            assert len(run._run_all(*told)) == 3
+        assert len(lines) == begun

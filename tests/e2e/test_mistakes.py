@@ -52,7 +52,7 @@ def test_masks_of_two_programs_are_refused_by_name(tmp_path):
     for i, value in enumerate((1, 1, 255)):
         write_picture(tmp_path / "data" / "images" / f"{i}.png", half(100))
         write_picture(tmp_path / "data" / "masks" / f"{i}.png", half(value))
-    with pytest.raises(LabelsError, match=r"2 masks hold 0 and 1 \(such as 0\.png, 1\.png\), 1 hold 0 and 255 \(such as 2\.png\)"):
+    with pytest.raises(LabelsError, match=r"2 masks with 0 and 1 \(such as 0\.png, 1\.png\), 1 with 0 and 255 \(such as 2\.png\)"):
         api.train(tmp_path / "data", tmp_path / "m", api.TrainOptions(steps=1, settings=TINY, device="cpu"))
 
 

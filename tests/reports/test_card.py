@@ -89,6 +89,14 @@ def test_as_markdown_it_holds_the_same_and_no_tags(header, run, attack):
     assert "1. Ronneberger" in plain
 
 
+def test_as_markdown_signs_stay_signs(header, run):
+    card = model_card(header, run)
+    said = replace(card, facts=(*card.facts, ("sign", "p < 0.05 & q<3 > 1"), ("tags", "<b> </i> <!-- --> &lt; &#60;")))
+    page = card_markdown(header, run, said)
+    assert "- **sign**: p < 0.05 & q<3 > 1\n" in page
+    assert "- **tags**: &lt;b> &lt;/i> &lt;!-- --> &amp;lt; &amp;#60;\n" in page
+
+
 def test_as_a_section_it_holds_the_same(header, run):
     card = model_card(header, run)
     blocks = card_section(card).blocks

@@ -13,7 +13,7 @@ from biomask import recipes, reports
 from biomask.checkpoint import ModelHeader
 from biomask.labels import Legend
 from biomask.losses.combined import Published
-from biomask.models import MODELS
+from biomask.models import DETECTORS, MODELS
 from biomask.reports.methods import evaluation_methods, methods_section, prediction_methods, training_methods
 from biomask.reports.run import Run
 from biomask.reports.sentences import NETWORKS, PUBLISHED, listed
@@ -80,6 +80,7 @@ def test_what_shapes_a_part_is_said_where_there_is_that_part():
     assert "focal loss [" in text("loss.focal=1", "loss.focal_gamma=1")
     assert "(γ = 1)" in text("loss.focal=1", "loss.focal_gamma=1")
     assert "by 0.5 after each 25 %" in text("training.schedule=step", "training.drop_every=0.25", "training.drop_factor=0.5")
+    assert "by 0.1 after 50 % and 75 % of" in text("training.schedule=step", "training.drop_at=[0.5, 0.75]")
     heads = header("loss.heads=[1, 1, 2]")
     named = heads.model_copy(update={"recipe": heads.recipe.model_copy(update={"network": recipes.get("unet++").network})})
     assert "heads of the network with weights 1, 1 and 2" in training_methods(named, RUN).text
@@ -122,7 +123,7 @@ def test_weights_of_borders_are_those_that_were_set():
 UNSAID = {"training.steps", "training.minutes", "training.patience", "training.validations", "training.seed", "training.precision",
           "training.momentum", "prediction.tile", "instances.w0", "instances.sigma", "instances.weights", "instances.balance",
           "loss.tversky_alpha", "loss.tversky_beta", "loss.focal_gamma", "loss.heads", "training.drop_every",
-          "training.drop_factor", "prediction.rotations"}
+          "training.drop_factor", "training.drop_at", "prediction.rotations"}
 
 
 def test_no_setting_is_forgotten():
@@ -173,6 +174,40 @@ def test_a_test_on_the_images_that_chose_is_called_none():
     assert "no independent test" not in text(scores={})
 
 
+#: Of a detector: options of its network and settings, and what has to be said then.
+DETECTOR = {"network.options.backbone=resnet101": "a ResNet-101 [",
+            "network.options.backbone=resnext101-32x8d": "a ResNeXt-101-32x8d [",
+            "network.options.width=16": "of 16 feature maps in its first layer", "network.options.neck=c4": "fourth stage (C4)",
+            "network.options.norm=batch": "batch normalisation [", "network.options.short_side=[640, 800]": "640 to 800 px at",
+            "network.options.keypoints=17": "and the place of each key point, as in the paper [",
+            "network.options.masks=false": "of objectness and boxes of the proposals and classes and boxes of the objects, as",
+            "network.name=faster-rcnn": "Faster R-CNN [", "augmentation.scale=0.5": "scaled by up to 50 %",
+            "training.patch=[256, 256]": "patches of 256 × 256 px"}
+
+
+def detector(*given, **fields):
+    start = ("network.name=mask-rcnn", "network.options={}", "training.patch=null", "training.batch=2", "augmentation.warp=1.0",
+             "prediction.augment=none")
+    recipe = recipes.get("default").with_settings([*start, *given])
+    return training_methods(header(kind="instances").model_copy(update={"recipe": recipe, **fields}), RUN).text
+
+
+@pytest.mark.parametrize("setting", DETECTOR)
+def test_each_option_of_a_detector_changes_its_sentence(setting):
+    assert detector(setting) != detector()
+    assert DETECTOR[setting] in detector(setting)
+    assert DETECTOR[setting] not in detector()
+
+
+def test_of_a_detector_nothing_is_said_of_maps():
+    said = detector(thresholds={"score": 0.45, "min_size": 12.0})
+    for part in ("Mask R-CNN [", "score above 0.45, a threshold tuned", "fewer than 12 visible px", "batches of 2 images",
+                 "Images were at random", "taken from another that sees it whole"):
+        assert part in said
+    for part in ("watershed", "distance", "Dice loss", "elastic", "rotated"):
+        assert part not in said
+
+
 @pytest.mark.parametrize("name", recipes.names())
 def test_every_recipe_has_a_paragraph(name):
     recipe = recipes.get(name)
@@ -184,7 +219,7 @@ def test_every_recipe_has_a_paragraph(name):
 
 
 def test_every_network_has_a_name_and_known_sources():
-    assert set(MODELS) == set(NETWORKS)
+    assert {*MODELS, *DETECTORS} == set(NETWORKS)
     assert {key for _, key in NETWORKS.values() if key} <= set(SOURCES)
 
 

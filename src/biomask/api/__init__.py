@@ -45,6 +45,7 @@ from biomask.api.arrays import Prediction, predict_array
 from biomask.api.check import check
 from biomask.api.compare import CompareOptions, compare
 from biomask.api.convert import convert
+from biomask.api.datasets import datasets, get_dataset
 from biomask.api.doctor import doctor
 from biomask.api.evaluate import EvaluateOptions, Evaluation, Interval, evaluate
 from biomask.api.networks import build, load
@@ -56,8 +57,9 @@ from biomask.checking import Checked
 from biomask.checkpoint import Model, load_model
 from biomask.doctor import Diagnosis
 from biomask.exports.convert import Converted
+from biomask.public import Got, Offer
 
-__all__ = ["Checked", "CompareOptions", "Converted", "Diagnosis", "EvaluateOptions", "Evaluation", "Interval", "Model",
-           "PredictOptions", "PredictResult", "Prediction", "TrainOptions", "TrainResult", "build", "check", "compare", "convert",
-           "data_settings", "doctor", "evaluate", "load", "load_model", "own_network", "predict", "predict_array", "resolve_recipe",
-           "train"]
+__all__ = ["Checked", "CompareOptions", "Converted", "Diagnosis", "EvaluateOptions", "Evaluation", "Got", "Interval", "Model",
+           "Offer", "PredictOptions", "PredictResult", "Prediction", "TrainOptions", "TrainResult", "build", "check", "compare",
+           "convert", "data_settings", "datasets", "doctor", "evaluate", "get_dataset", "load", "load_model", "own_network",
+           "predict", "predict_array", "resolve_recipe", "train"]

@@ -13,6 +13,7 @@ import numpy.typing as npt
 from biomask.checkpoint import Model, load_model
 from biomask.errors import SizeError
 from biomask.image import Image
+from biomask.prediction.detections import Detections
 from biomask.prediction.objects import measure_found
 from biomask.prediction.one_image import predict_image
 from biomask.prediction.options import PredictOptions
@@ -29,11 +30,13 @@ class Prediction:
     """(*S), a number an object, 0 = background; of structures (K, *S). Objects of models that were not trained on objects are the
     connected pieces of each class."""
     probabilities: npt.NDArray[np.float32]
-    """(channels, *S), as `channels` names them."""
+    """(channels, *S), as `channels` names them; of detectors, which give none, (0, *S)."""
     channels: tuple[str, ...]
     """Classes, background first; of objects also distance and border; of structures those alone."""
     objects: Mapping[str, npt.NDArray[Any]]
     """The columns of objects.csv but "image", a value an object: see `biomask.instances.measure.measure_objects`."""
+    detections: Detections | None = None
+    """Of detectors: boxes, scores, masks and key points, before each pixel was given to one object; None of other models."""
 
 
 def predict_array(model: str | Path | Model, array: npt.NDArray[Any], *, spacing: Mapping[str, float] | None = None,
@@ -51,16 +54,17 @@ def predict_array(model: str | Path | Model, array: npt.NDArray[Any], *, spacing
     work = Work.of(opened, replace(options or PredictOptions(), probabilities=True, objects=True))
     image = _as_image(np.asarray(array), axes, spacing, opened.header.spatial_dims)
     predicted = predict_image(work, image)
-    if predicted.maps is None:
+    if predicted.maps is None and not opened.is_detector:
         raise SizeError(f"array of shape {np.shape(array)} gave no probabilities")
     tables, ids = measure_found(predicted.found, image, opened), [f.ids for f in predicted.found]
     several = opened.task.kind == "multilabel"
     return Prediction(
         mask=predicted.decided > 0 if several else opened.legend.values_of(predicted.decided),
         labels=np.stack(ids) if several else ids[0],
-        probabilities=predicted.maps,
-        channels=opened.task.names(opened.legend),
+        probabilities=np.zeros((0, *image.size), np.float32) if predicted.maps is None else predicted.maps,
+        channels=() if opened.is_detector else opened.task.names(opened.legend),
         objects={name: np.concatenate([t[name] for t in tables]) for name in tables[0]},
+        detections=predicted.detections,
     )
 
 

@@ -12,6 +12,7 @@ from biomask.comparison.run import compare as _compare
 from biomask.errors import ManyErrors
 from biomask.progress import Progress
 from biomask.recipe import Recipe
+from biomask.words import count
 
 __all__ = ["CompareOptions", "compare"]
 
@@ -31,6 +32,6 @@ def compare(data: str | Path, recipes: Sequence[str | Recipe], out: str | Path, 
     compared = _compare(data, found, out, options, progress=progress)
     write_comparison_report(Path(out), compared)
     if compared.errors:
-        raise ManyErrors(f"{len(compared.errors)} trainings failed; the table holds the recipes whose trainings are all there:",
-                         compared.errors, fix="mend them and run the same command again: what is done is kept")
+        raise ManyErrors(f"{count(len(compared.errors), 'training')} failed; the table holds the recipes whose trainings are all "
+                         "there:", compared.errors, fix="mend them and run the same command again: what is done is kept")
     return compared.record

@@ -85,7 +85,7 @@ def train(data: str | Path, out: str | Path, options: TrainOptions | None = None
         else:
             trainer = make_trainer(dataset, recipe, place, begin=begin)
             state, stopped = trainer.run()
-            states, validation, recipe = [state], trainer.validation, trainer.recipe
+            states, validation, recipe = [state], trainer.objective.validation, trainer.recipe
     if world.leads and (out / MODEL_FILE).is_file():
         from biomask.reports.write import read_choices, write_training_report
 

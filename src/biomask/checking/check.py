@@ -25,6 +25,7 @@ from biomask.data.understand import Understood, understand
 from biomask.errors import BiomaskError, ManyErrors, ReadError
 from biomask.progress import Progress, Silent
 from biomask.recipe import DataSettings
+from biomask.words import count
 
 SCHEMA_VERSION = 1
 
@@ -187,7 +188,7 @@ def _verdict(found: Understood, groups: Sequence[str], reason: str) -> list[tupl
         lines.append(("labels", "none: these images can be predicted, not trained on"))
     lines.append(("unlabelled", _unlabelled(found, labelled)))
     if reason:
-        lines.append(("groups", f"{len(set(groups))} among {len(groups)} images: {reason}"))
+        lines.append(("groups", f"{len(set(groups))} among {count(len(groups), 'image')}: {reason}"))
     return lines
 
 
@@ -207,7 +208,7 @@ def _axes(good: Sequence[Inspected]) -> str:
         sizes = [i.image.size for i in good if i.image.axes == axes]
         low, high = (tuple(f(s[k] for s in sizes) for k in range(len(sizes[0]))) for f in (min, max))
         shown = " × ".join(f"{a}" if a == b else f"{a}–{b}" for a, b in zip(low, high, strict=True))
-        lines.append(f"{axes[1:].upper()} {shown}" + (f" ({n} images)" if n < len(good) else ""))
+        lines.append(f"{axes[1:].upper()} {shown}" + (f" ({count(n, 'image')})" if n < len(good) else ""))
     return "; ".join(lines)
 
 
@@ -221,7 +222,7 @@ def _spacing(good: Sequence[Inspected]) -> str:
     known = Counter(tuple((a, round(v, 5)) for a, v in (i.image.spacing or {}).items()) for i in good)
     if set(known) == {()}:
         return "not stated in the files: sizes are given in pixels"
-    shown = [(in_units(dict(key)) if key else "not stated") + (f", {n} images" if len(known) > 1 else "")
+    shown = [(in_units(dict(key)) if key else "not stated") + (f", {count(n, 'image')}" if len(known) > 1 else "")
              for key, n in known.most_common(4)]
     return "; ".join(shown) + (" …" if len(known) > 4 else "")
 
@@ -276,7 +277,7 @@ def _objects(labelled: Sequence[Inspected]) -> str:
     dims = len(labelled[0].image.size)
     diameter = 2 * (middle / pi) ** 0.5 if dims == 2 else 2 * (middle * 3 / (4 * pi)) ** (1 / 3)
     word = "px" if dims == 2 else "voxels"
-    shown = (f"{total} in {len(labelled)} images; {middle:,.0f} {word} each (usually {low:,.0f} to {high:,.0f}), about "
+    shown = (f"{total} in {count(len(labelled), 'image')}; {middle:,.0f} {word} each (usually {low:,.0f} to {high:,.0f}), about "
              f"{diameter:.0f} px across")
     spacing = [i.image.spacing for i in labelled if i.image.spacing]
     if len(spacing) == len(labelled):

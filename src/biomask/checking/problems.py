@@ -15,6 +15,7 @@ from biomask.data.facts import Inspected
 from biomask.data.matches import Match
 from biomask.data.misfits import misfits
 from biomask.data.mistakes import some
+from biomask.words import count
 
 Level = Literal["error", "warning", "note"]
 
@@ -134,7 +135,7 @@ def odd_dtypes(good: Sequence[Inspected]) -> list[Problem]:
         return []
     usual = kinds.most_common(1)[0][0]
     odd = [i for i in good if i.image.dtype != usual]
-    counts = ", ".join(f"{n} images of {k}" for k, n in kinds.most_common())
+    counts = ", ".join(f"{count(n, 'image')} of {k}" for k, n in kinds.most_common())
     return [Problem("note", "mixed bit depths", _names(odd), f"{counts}; normalised one by one, so they can be mixed. Not {usual}: "
                     + some(_names(odd), 5))]
 
@@ -241,13 +242,14 @@ def specks(labelled: Sequence[Inspected], encoding: Encoding | None) -> list[Pro
     if found:
         shown = some([f"{i.pair.name} ({n})" for i, n in found], 5)
         problems.append(Problem("warning", "specks", tuple(i.pair.name for i, _ in found),
-                                f"{len(found)} images hold objects of at most {SPECK} pixels: {shown}",
+                                f"objects of at most {SPECK} pixels are in {count(len(found), 'image')}: {shown}",
                                 "if labels were scaled with interpolation, export them again with nearest neighbour"))
     torn = [(i, f.pieces - f.objects) for i in labelled for f in i.labels if f.pieces > f.objects and f.form != "colours"]
     if torn:
         shown = some([f"{i.pair.name} ({n})" for i, n in torn], 5)
         problems.append(Problem("note", "torn objects", tuple(i.pair.name for i, _ in torn),
-                                f"objects lie in several pieces in {len(torn)} images (number of further pieces): {shown}"))
+                                f"objects lie in several pieces in {count(len(torn), 'image')} (number of further pieces): "
+                                f"{shown}"))
     return problems
 
 

@@ -11,7 +11,7 @@ from pathlib import Path
 import typer
 
 import biomask
-from biomask.cli import check, compare, convert, demo, doctor, evaluate, predict, recipes, train
+from biomask.cli import check, compare, convert, datasets, demo, doctor, evaluate, predict, recipes, train
 from biomask.cli.console import abandon, complain
 from biomask.cli.log import log, logging_to
 from biomask.errors import BiomaskError, UsageError
@@ -45,6 +45,7 @@ app.command("compare")(compare.compare)
 app.command("convert")(convert.convert)
 app.command("doctor")(doctor.doctor)
 app.add_typer(recipes.app, name="recipes")
+app.add_typer(datasets.app, name="datasets")
 
 
 @app.callback(invoke_without_command=True)

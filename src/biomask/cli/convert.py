@@ -9,12 +9,12 @@ import typer
 
 from biomask.cli.console import ConsoleProgress, check_json, show, write_json
 from biomask.cli.options import (
+    DATA,
     Axes,
     Ignore,
     Json,
     Labels,
     LegendText,
-    Masks,
     MaskScale,
     Overwrite,
     Time,
@@ -23,6 +23,7 @@ from biomask.cli.options import (
     label_settings,
     selection_settings,
 )
+from biomask.words import count
 
 #: Notes that are printed; --json has all.
 MOST_NOTES = 20
@@ -32,12 +33,16 @@ def convert(
     labels: Annotated[Path, typer.Argument(
         metavar="LABELS", help="A folder of images and labels, a folder of labels, or one file of labels.")],
     to: Annotated[str, typer.Option(
-        "--to", help="geojson (QuPath), roi (ImageJ), labelme, napari, coco, labels (ids as TIFF) or masks (classes as TIFF).")],
-    out: Annotated[Path, typer.Option("--out", "-o", help="Folder for the results; of coco also the file.")],
+        "--to", metavar="FORM", help="geojson (QuPath), roi (ImageJ, Fiji), labelme, napari, coco, labels (a number an object, "
+                                     "as TIFF) or masks (a value a class, as TIFF).")],
+    out: Annotated[Path, typer.Option("--out", "-o", help="Folder to write into; with --to coco also the name of a .json file.")],
     images: Annotated[Path | None, typer.Option(
-        "--images", metavar="FOLDER", help="Where the images are, if not beside the labels: outlines become pixels at their size. "
-                                           "Default: found.")] = None,
-    masks: Masks = None,
+        "--images", metavar="FOLDER", help="Where the images are, if not beside the labels. Outlines need them to become pixels of "
+                                           "the same size. Default: found.")] = None,
+    masks: Annotated[Path | None, typer.Option(
+        "--masks", metavar="FOLDER", rich_help_panel=DATA,
+        help="Which labels are meant, where LABELS holds several: a folder or its name, a COCO file, or GT or ST. "
+             "Default: found.")] = None,
     kind: Labels = None,
     ignore: Ignore = None,
     legend: LegendText = None,
@@ -49,7 +54,10 @@ def convert(
     overwrite: Overwrite = False,
     json: Json = None,
 ) -> int:
-    """Turn labels into those of another program. Outlines stay outlines; pixels keep every pixel."""
+    """Write labels in the form of another program.
+
+    Outlines are passed on as they are. Outlines drawn around pixels follow their edges, so that no pixel is lost on the way back.
+    """
     from biomask import api
 
     check_json(json, labels, images, out)
@@ -61,6 +69,6 @@ def convert(
             show(f"note: {note}")
         if len(done.notes) > MOST_NOTES:
             show(f"… and {len(done.notes) - MOST_NOTES} more (--json lists all)")
-        what = f"{done.objects} {'masks' if to == 'masks' else 'objects'}"
-        show(f"{done.out}: {what} in {len(done.files)} file{'s' * (len(done.files) > 1)}")
+        what = count(done.objects, "mask" if to == "masks" else "object")
+        show(f"{done.out}: {what} in {count(len(done.files), 'file')}")
     return 0

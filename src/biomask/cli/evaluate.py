@@ -36,9 +36,13 @@ LENGTHS = ("hd95", "assd")
 #: Those of a class in the table of several.
 OF_CLASS = ("dice", "iou", "precision", "recall", "hd95", "nsd")
 
+#: Those of COCO in the table of classes.
+OF_COCO = ("ap", "ap50", "ap75", "ap_small", "ap_medium", "ap_large", "ar_100", "ar")
+
 
 def evaluate(
-    predictions: Annotated[Path, typer.Argument(metavar="PREDICTIONS", help="Folder that `predict` wrote, or a folder of masks.")],
+    predictions: Annotated[Path, typer.Argument(
+        metavar="PREDICTIONS", help="Folder that `predict` wrote, or a folder of masks; or a COCO file of results.")],
     truth: Annotated[Path, typer.Argument(
         metavar="TRUTH", help="True labels in any form that training takes, or a data folder that holds them.")],
     against: Annotated[Path | None, typer.Option(
@@ -47,7 +51,8 @@ def evaluate(
         metavar="FOLDER", help="A second annotator's labels of the same images: how well people agree.")] = None,
     metrics: Annotated[str | None, typer.Option(
         metavar="NAME,…", help="Also the scores of challenges and papers: isbi (Rand, V_info, warping error), fcn (accuracies and "
-        "IoU), ctc (SEG, DET), article (as the optic disc article has them); several with commas, or all that fit.")] = None,
+        "IoU), ctc (SEG, DET), coco (AP and AR; of a detector unasked), article (as the optic disc article has them); several with "
+        "commas, or all that fit.")] = None,
     tolerance: Annotated[float | None, typer.Option(
         metavar="LENGTH", help="Distance at which NSD counts surfaces as one, in µm where the files know the size of a pixel, "
                                "else in pixels. Default: two of the finest pixels.")] = None,
@@ -93,7 +98,7 @@ def print_scores(evaluation: Mapping[str, Any]) -> None:
     """The tables of an evaluation, what it was compared with, and the rules."""
     if evaluation["kind"] == "instances":
         _print_objects(evaluation)
-    else:
+    elif evaluation["kind"] != "detections":
         _print_pixels(evaluation)
     if evaluation["calibration"] is not None:
         show("calibration: " + ", ".join(f"{name} {_shown(evaluation['calibration'][key])}" for key, name in (
@@ -177,8 +182,25 @@ def _print_measure(measure: Mapping[str, Any]) -> None:
         low, high = (_fine(intervals[key][end]) for end in ("low", "high"))
         table.add_row(title, _fine(measure["pooled"][key]), _fine(measure["mean"][key]), f"{low} … {high}")
     stdout.print(table)
+    if len(measure.get("per_class", ())) > 1:
+        _print_classes(measure)
     for note in measure["says"]:
         show(f"  {note}")
+
+
+def _print_classes(measure: Mapping[str, Any]) -> None:
+    """COCO's scores of each class that the truth has."""
+    from rich.markup import escape
+    from rich.table import Table
+
+    titles = {key: title for key, title in measure["scores"].items() if key in OF_COCO}
+    table = Table(title=f"{measure['title']}, each class", title_justify="left")
+    for column in ("", "true objects", *titles.values()):
+        table.add_column(column, justify="left" if not column else "right")
+    for scores in measure["per_class"].values():
+        if scores["true"]:
+            table.add_row(escape(scores["name"]), f"{scores['true']:,}", *(_shown(scores[key]) for key in titles))
+    stdout.print(table)
 
 
 def _print_difference(evaluation: Mapping[str, Any], other: Mapping[str, Any], title: str) -> None:

@@ -34,7 +34,8 @@ Values = Annotated[str | None, typer.Option(
     "--values", metavar="A,B,…", rich_help_panel=DATA,
     help="Each mask value stands for the nearest of these: mends smoothed or JPEG masks. Default: as it is.")]
 MaskScale = Annotated[float | None, typer.Option(
-    "--mask-scale", rich_help_panel=DATA, help="Image pixels a mask pixel, of masks exported at a downsample. Default: 1.")]
+    "--mask-scale", rich_help_panel=DATA,
+    help="How many image pixels one mask pixel is wide, for masks exported smaller. Default: 1.")]
 Unlabelled = Annotated[str | None, typer.Option(
     "--unlabelled", metavar="ignore|background", rich_help_panel=DATA,
     help="What images, masks and planes without labels mean. Default: asked where there are any.")]
@@ -44,7 +45,7 @@ Groups = Annotated[str | None, typer.Option(
          "images that are found to show the same or neighbouring places.")]
 Axes = Annotated[str | None, typer.Option(
     "--axes", metavar="LETTERS", rich_help_panel=DATA,
-    help="What the files' axes are, of T C Z Y X S(colour), e.g. ZCYX. Default: as the files say.")]
+    help="The files' axes in their order: T time, C channel, Z Y X space, S colour; e.g. ZCYX. Default: as the files say.")]
 Channels = Annotated[str | None, typer.Option(
     "--channels", metavar="A,B,…", rich_help_panel=DATA,
     help="By name or by number from 0; grey = one channel of colour, rgb = three of grey. Default: all.")]

@@ -10,13 +10,14 @@ import typer
 
 from biomask.cli.console import ConsoleProgress, check_json, show, write_json
 from biomask.cli.options import Axes, Channels, Device, Json, Network, Overwrite, Time, Z, selection_settings
+from biomask.words import count
 
 
 def predict(
     model: Annotated[Path, typer.Argument(metavar="MODEL", help="Model folder, or its model.safetensors alone.")],
     images: Annotated[Path, typer.Argument(metavar="IMAGES", help="An image, or a folder of images of any size.")],
     out: Annotated[Path, typer.Option("--out", "-o",
-        help="Results: masks/, labels/, objects.csv, images.csv, outlines/, run.json, report.html.")],
+        help="Results: masks/, labels/, objects.csv, images.csv, outlines/, run.json, report.html; of detectors detections.json.")],
     probabilities: Annotated[bool, typer.Option(
         "--probabilities", help="Also write probabilities/ (float32, all classes).")] = False,
     tile: Annotated[str | None, typer.Option(
@@ -42,6 +43,8 @@ def predict(
                                       "--depth fast.")] = None,
     attention: Annotated[bool, typer.Option(
         "--attention", help="Also write attention/: what the gates of an Attention U-Net let pass, as maps and pictures.")] = False,
+    score: Annotated[float | None, typer.Option(
+        help="Of detectors: leave out objects of at most this score, 0 to 1. Default: as tuned in training.")] = None,
     part: Annotated[str | None, typer.Option(
         metavar="train|validation|test", help="IMAGES is a data folder with a split, by split.csv or folders: predict this part.")
     ] = None,
@@ -75,7 +78,7 @@ def predict(
                                  device=device, probabilities=probabilities, overwrite=overwrite, selection=selection,
                                  augment=parse_augment(augment), objects=objects, exports=parse_exports(export),
                                  rescale=parse_rescale(rescale), depth=depth, mode=parse_mode(mode), attention=attention,
-                                 part=parse_part(part))
+                                 part=parse_part(part), score=score)
     try:
         opened = model if network is None else api.load_model(model, model=api.own_network(network))
         result = api.predict(opened, images, out, options, progress=ConsoleProgress())
@@ -84,6 +87,6 @@ def predict(
         raise
     if not write_json({**asdict(result), "out": str(result.out)}, json):
         there = f", {len(result.skipped)} were there" if result.skipped else ""
-        show(f"{result.out}: {len(result.done)} images in {result.seconds:.1f} s{there} · report: {result.out / 'report.html'} "
-             f"· next: biomask evaluate {result.out} TRUTH --report evaluation.html")
+        show(f"{result.out}: {count(len(result.done), 'image')} in {result.seconds:.1f} s{there} · report: "
+             f"{result.out / 'report.html'} · next: biomask evaluate {result.out} TRUTH --report evaluation.html")
     return 0

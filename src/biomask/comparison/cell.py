@@ -6,6 +6,7 @@ does.
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import signal
@@ -26,7 +27,7 @@ from biomask.data.dataset import Dataset, open_dataset
 from biomask.data.pairing import Pair
 from biomask.data.task import Task
 from biomask.device import choose_device
-from biomask.errors import BiomaskError, StoppedError
+from biomask.errors import BiomaskError, DiskFullError, StoppedError
 from biomask.io.files import write_text
 from biomask.models.blocks import parameter_count
 from biomask.models.own import is_own
@@ -42,6 +43,9 @@ from biomask.training.setup import Place, make_trainer
 from biomask.transforms import normalization_of
 
 CELL_FILE, RESULT_FILE = "cell.json", "result.json"
+
+#: The exit code where the disk is full, which ends the other trainings, too.
+DISK_FULL = 4
 
 #: Sides of the prediction whose operations are counted: 2D, 3D.
 SIDES = {2: 512, 3: 64}
@@ -92,7 +96,7 @@ def _predict(model: Model, pairs: Sequence[Pair], folder: Path, device: str, pro
     """(seconds, pixels) of predicting images into the cell's out/."""
     out = folder / "out"
     structures = tuple(e.name for e in model.legend)[1:] if model.task.kind == "multilabel" else ()
-    wanted = Wanted(objects=True, structures=structures)
+    wanted = Wanted(objects=True, structures=structures, detections=model.is_detector)
     began = time.perf_counter()
     predict(model, folder, out, PredictOptions(device=device, overwrite=True), progress=progress,
             jobs=[Job(p.short_name, p.image, out, wanted, p.plane) for p in pairs])
@@ -102,9 +106,10 @@ def _predict(model: Model, pairs: Sequence[Pair], folder: Path, device: str, pro
 
 
 def operations(model: Model) -> float | None:
-    """Of one prediction of 512² pixels or 64³ voxels; None of a network of the user's own, which may not run without data."""
+    """Of one prediction of 512² pixels or 64³ voxels; None of a network of the user's own, which may not run without data, and of a
+    detector, whose work depends on what it finds."""
     header = model.header
-    if is_own(header.recipe.network.name):
+    if is_own(header.recipe.network.name) or header.is_detector:
         return None
     with torch.device("meta"):
         network = network_of(header.recipe, Task.of(header.kind, model.legend, header.recipe.instances.target),
@@ -146,15 +151,25 @@ def _end_with_parent() -> None:
 
 
 def main(folder: Path) -> int:
-    """The exit code: 0 done, 3 stopped, 1 failed, with the error as the last lines of the output."""
+    """The exit code: 0 done, 3 stopped, 4 the disk is full, 1 failed, with the error as the last lines of the output."""
     _end_with_parent()
     lines: Progress = Lines()
     try:
         run_cell(folder, lines)
-    except BiomaskError as error:
+    except (BiomaskError, OSError) as error:
+        if _is_full(error):
+            sys.stdout = None  # what the log did not take is not tried once more when the process ends
+            return DISK_FULL
+        if not isinstance(error, BiomaskError):
+            raise
         lines.say(f"error: {error}")
         return error.exit_code
     return 0
+
+
+def _is_full(error: BiomaskError | OSError) -> bool:
+    """Whether the disk is full; the log of the training itself may be what it does not take."""
+    return isinstance(error, DiskFullError) or (isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT))
 
 
 if __name__ == "__main__":

@@ -13,13 +13,13 @@ from pathlib import Path
 from typing import Any
 
 import biomask
-from biomask.comparison.cell import CELL_FILE, RESULT_FILE
+from biomask.comparison.cell import CELL_FILE, DISK_FULL, RESULT_FILE
 from biomask.comparison.cells import Cell, plan_cells
 from biomask.comparison.options import CompareOptions, checked_names
 from biomask.comparison.splits import Splits, choose_splits
 from biomask.comparison.table import assemble
 from biomask.data.dataset import open_dataset
-from biomask.errors import BiomaskError, InputError, ResourceError, StoppedError, UsageError
+from biomask.errors import BiomaskError, DiskFullError, InputError, ResourceError, StoppedError, UsageError
 from biomask.evaluation.evaluate import Judged
 from biomask.io.files import require_writable, write_text
 from biomask.progress import Progress, Silent
@@ -27,6 +27,7 @@ from biomask.recipe import Recipe
 from biomask.training.lock import locked
 from biomask.training.stopping import StopFlag, stop_on_signals
 from biomask.transforms import normalization_of
+from biomask.words import count
 
 RECORD_FILE, CELLS = "comparison.json", "cells"
 
@@ -54,8 +55,8 @@ def compare(data: str | Path, recipes: Sequence[Recipe], out: str | Path, option
     """Train and judge every recipe on the same splits of a data folder; what is there already is kept.
 
     Writes below `out`: cells/ (a model, its predictions and costs each), predictions/ and evaluations/ of each recipe and seed,
-    comparison.csv and comparison.json. Raises InputError for data or a folder that cannot work, and StoppedError where a signal
-    stopped it.
+    comparison.csv and comparison.json. Raises InputError for data or a folder that cannot work, StoppedError where a signal
+    stopped it, and DiskFullError at once, before the trainings that follow.
     """
     options, progress, out = options or CompareOptions(), progress or Silent(), Path(out)
     checked_names(recipes, options.external)
@@ -165,11 +166,11 @@ def _run_all(cells: Sequence[Cell], out: Path, record: Mapping[str, Any], option
     errors = list[BiomaskError]()
     missing = [c for c in cells if not (out / CELLS / c.place / RESULT_FILE).is_file()]
     if len(missing) < len(cells):
-        progress.say(f"{len(cells) - len(missing)} of {len(cells)} trainings are done already")
+        progress.say(f"done already: {len(cells) - len(missing)} of {count(len(cells), 'training')}")
     if missing and record["minutes"] is not None:
         hours = len(missing) * record["minutes"] / 60
-        progress.say(f"{len(missing)} trainings of {record['minutes']:g} minutes each: about {hours:.1f} hours, and the time to "
-                     "predict")
+        progress.say(f"{count(len(missing), 'training')} of {record['minutes']:g} minutes each: about {hours:.1f} hours, and "
+                     "the time to predict")
     stopping = "stopping: the training that runs is saved"
     with stop_on_signals(lambda: progress.warn(stopping)) as stop, progress.bar("comparing") as bar:
         for n, cell in enumerate(missing):
@@ -195,7 +196,7 @@ def _told(cell: Cell, data: str, options: CompareOptions) -> dict[str, Any]:
 
 
 def _run_cell(cell: Cell, folder: Path, data: str, options: CompareOptions, stop: StopFlag) -> BiomaskError | None:
-    """Run a cell in a process of its own; its error where it failed."""
+    """Run a cell in a process of its own; its error where it failed. Raises DiskFullError, since no other could be done either."""
     write_text(folder / CELL_FILE, json.dumps(_told(cell, data, options), ensure_ascii=False))
     log = folder / "log.txt"
     with log.open("ab") as file, subprocess.Popen([sys.executable, "-m", "biomask.comparison.cell", str(folder)],
@@ -214,6 +215,9 @@ def _run_cell(cell: Cell, folder: Path, data: str, options: CompareOptions, stop
             raise
     if process.returncode == 0 or stop.signal is not None:
         return None
+    if process.returncode == DISK_FULL:
+        raise DiskFullError(f"the disk is full: it ended the training {cell.place}", where=folder,
+                            fix="free some space and run the same command again: what is done is kept")
     kind = ResourceError if process.returncode < 0 or process.returncode == ResourceError.exit_code else InputError
     return kind(f"{cell.place}: {_last_words(log, process.returncode)}", where=log,
                 fix="mend it and run the same command again: what is done is kept")

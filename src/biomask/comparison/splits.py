@@ -16,6 +16,7 @@ from biomask.data.pairing import Pair
 from biomask.data.understand import split_planes
 from biomask.errors import InputError, UsageError
 from biomask.training.folds import fold_splits
+from biomask.words import count
 
 #: Up to so many images, or groups, each is left out once; of more, there are so many folds.
 TINY, USUAL_FOLDS = 6, 3
@@ -57,18 +58,18 @@ def choose_splits(data: str | Path, dataset: Dataset, options: CompareOptions) -
     tested = test_pairs(data, dataset, options.masks) if options.folds is None else []
     if tested:
         return Splits((TestSplit(tuple(names), tuple(p.name for p in tested)),),
-                      f"trained on {len(names)} images, judged by the {len(tested)} of the data's test part")
+                      f"trained on {count(len(names), 'image')}, judged by the {len(tested)} of the data's test part")
     groups = dataset.facts.groups or tuple(names)
     units = len(set(groups))
     if units < 2:
         raise UsageError("there is one image, or one group of them: nothing is left to judge by",
                          fix="label more images, or say that they are independent: --groups none")
-    count = units if options.folds == "loo" or (options.folds is None and units <= TINY) else options.folds or USUAL_FOLDS
-    found = fold_splits(names, dataset.facts.groups or None, int(count), 0)
+    folds = units if options.folds == "loo" or (options.folds is None and units <= TINY) else options.folds or USUAL_FOLDS
+    found = fold_splits(names, dataset.facts.groups or None, int(folds), 0)
     splits = tuple(TestSplit(tuple(names[i] for i in s.training), tuple(names[i] for i in s.validation)) for s in found)
     what = "groups of images" if units < len(names) else "images"
-    says = f"each of {units} {what} left out once" if count == units else (
-        f"{count} folds over {len(names)} images" + (f" in {units} groups that are never split" if units < len(names) else ""))
+    says = f"each of {units} {what} left out once" if folds == units else (
+        f"{folds} folds over {len(names)} images" + (f" in {units} groups that are never split" if units < len(names) else ""))
     return Splits(splits, says)
 
 
@@ -86,7 +87,7 @@ def read_splits(path: Path, names: Sequence[str]) -> Splits:
     known = {n: n for n in names} | {n.rsplit("/", 1)[-1]: n for n in names}
     strange = sorted({n for fold in folds for part in fold for n in part if n not in known})
     if strange or not folds:
-        raise InputError(f"names {len(strange)} images that are not in the data: {', '.join(strange[:5])}" if strange else
+        raise InputError(f"names {count(len(strange), 'image')} not in the data: {', '.join(strange[:5])}" if strange else
                          "holds no fold", where=path, fix="names are those of the image files without suffix")
     splits = tuple(TestSplit(tuple(known[n] for n in train), tuple(known[n] for n in test)) for train, test in folds)
     judged = [n for s in splits for n in s.test]

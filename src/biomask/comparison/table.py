@@ -21,6 +21,7 @@ from biomask.evaluation.bootstrap import Units, differences, intervals
 from biomask.evaluation.evaluate import Judged, judge
 from biomask.evaluation.options import EvaluateOptions
 from biomask.evaluation.paired import main_score
+from biomask.io.detections import DETECTIONS, read_detections, write_detections
 from biomask.io.files import write_text
 from biomask.progress import Progress, Silent
 from biomask.recipe import DataSettings
@@ -29,7 +30,7 @@ if TYPE_CHECKING:
     from biomask.comparison.cells import Cell
 
 #: Folders of predictions that are joined over folds.
-JOINED = ("masks", "labels", "outlines")
+JOINED = ("masks", "labels", "outlines", "detections")
 
 #: Costs of a row: operations of a prediction of 512² pixels (64³ voxels), mean seconds of a training, most bytes of memory.
 COSTS = ("parameters", "flops", "training_seconds", "seconds_a_megapixel", "peak_bytes")
@@ -103,6 +104,9 @@ def joined(out: Path, label: str, folders: Sequence[Path]) -> Path:
                 except OSError:  # another file system, or one without links
                     shutil.copyfile(file, place)
     write_text(target / "run.json", json.dumps(record, indent=2, ensure_ascii=False))
+    files = [read_detections(folder / DETECTIONS) for folder in folders if (folder / DETECTIONS).is_file()]
+    if files:
+        write_detections(target / DETECTIONS, [image for file in files for image in file.images], files[0].categories)
     return target
 
 

@@ -4,19 +4,21 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 from biomask.data.layouts import find_layout
 from biomask.data.pairing import IMAGE_FOLDERS, MASK_FOLDERS, Part
 from biomask.errors import BiomaskError, InputError, PairingError, UsageError
 from biomask.io import READERS, list_images, list_unread, relative_stem
+from biomask.io.detections import DETECTIONS
 from biomask.io.files import open_stored, suffix_of, way_for
 from biomask.progress import Progress
 from biomask.stored import WHOLE, Plane, Selection, planes
+from biomask.words import count
 
 #: The folders that `predict` makes and, with --overwrite, removes.
-FOLDERS = ("masks", "labels", "outlines", "probabilities", "attention", "geojson", "rois")
+FOLDERS = ("masks", "labels", "outlines", "probabilities", "attention", "detections", "geojson", "rois")
 
 #: The table of objects.
 OBJECTS_FILE = "objects.csv"
@@ -25,7 +27,7 @@ OBJECTS_FILE = "objects.csv"
 IMAGES_FILE, COCO_FILE = "images.csv", "coco.json"
 
 #: Files that are written whole: they must be ours before they are replaced.
-OWN_FILES = (IMAGES_FILE, COCO_FILE)
+OWN_FILES = (IMAGES_FILE, COCO_FILE, DETECTIONS)
 
 
 @dataclass(frozen=True)
@@ -38,6 +40,8 @@ class Wanted:
     structures: tuple[str, ...] = ()
     """Of multilabel models."""
     attention: bool = False
+    detections: bool = False
+    """Of detectors: each object with box, score, mask and key points."""
 
 
 @dataclass(frozen=True)
@@ -84,14 +88,29 @@ class Job:
         return tuple(self.out / "attention" / f"{self.name}{s}" for s in (".tif", ".png")) if self.wanted.attention else ()
 
     @property
+    def detections(self) -> Path | None:
+        """None where they are not wanted."""
+        return self.out / "detections" / f"{self.name}.json" if self.wanted.detections else None
+
+    @property
+    def image_name(self) -> str:
+        """See `image_name`."""
+        return image_name(self.name, self.source, self.plane)
+
+    @property
     def mask_name(self) -> str:
         """The path of the (first) mask below the folder of predictions."""
         return self.masks[0].relative_to(self.out).as_posix()
 
     def is_there(self) -> bool:
         """Whether all files that were asked for exist."""
-        files = (*self.masks, *self.labels, *self.attention, self.outlines, self.probabilities)
+        files = (*self.masks, *self.labels, *self.attention, self.outlines, self.probabilities, self.detections)
         return all(p.is_file() for p in files if p is not None)
+
+
+def image_name(name: str, source: Path, plane: Plane) -> str:
+    """File name of an image below the folder of inputs; of a plane the name of its results."""
+    return str(PurePosixPath(name).parent / source.name) if plane == WHOLE else f"{name}.tif"
 
 
 def plan_jobs(images: Path, out: Path, selection: Selection, wanted: Wanted,
@@ -115,7 +134,7 @@ def plan_jobs(images: Path, out: Path, selection: Selection, wanted: Wanted,
                       + f". To read them: {way_for(unread[0])}")
     labels = _labels_among(images)
     if labels:
-        progress.say(f"{len(labels)} files are labels of the others and left out: "
+        progress.say(f"{count(len(labels), 'file')} left out as labels of the others: "
                      + ", ".join(str(p.relative_to(root)) for p in sorted(labels)[:5]) + (" …" if len(labels) > 5 else ""))
     jobs: dict[str, Job] = {}
     for path in sources:

@@ -72,13 +72,16 @@ class _LiveBytes(TorchDispatchMode):  # type: ignore[no-untyped-call]
         self.live -= size
 
 
-def activation_bytes(network: nn.Module, window: Sequence[int]) -> int:
-    """Most bytes of activations alive at once for an input window (1, C, *window), float32, in inference."""
+def activation_bytes(network: nn.Module, window: Sequence[int], channels: int | None = None) -> int:
+    """Most bytes of activations alive at once for an input window (1, C, *window), float32, in inference.
+
+    channels: C of a part of a network, which does not say it.
+    """
     own = isinstance(network, OwnNetwork)  # may not work on tensors without data, so it is run
     tensors = () if own else (*network.named_parameters(), *network.named_buffers())
     state = {k: torch.empty_like(v, device="meta") for k, v in tensors}
     device = next(network.parameters(), torch.empty(0)).device if own else torch.device("meta")
-    x = torch.zeros((1, cast(Network, network).in_channels, *window), device=device)
+    x = torch.zeros((1, channels or cast(Network, network).in_channels, *window), device=device)
     x = x.contiguous(memory_format=CHANNELS_LAST[len(window)])
     counter = _LiveBytes()
     with torch.no_grad(), counter:

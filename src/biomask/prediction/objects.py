@@ -33,6 +33,8 @@ class Found:
     """(n + 1,), the class of each, as a position in the legend."""
     probability: npt.NDArray[np.float32] | None
     """(*S), that a pixel belongs to any object; None where it was not kept."""
+    scores: npt.NDArray[np.float32] | None = None
+    """(n + 1,), how sure a detector was of each; None of other models."""
 
 
 def find_objects(model: Model, decided: npt.NDArray[np.uint8], maps: npt.NDArray[np.float32] | None,
@@ -63,8 +65,12 @@ def find_objects(model: Model, decided: npt.NDArray[np.uint8], maps: npt.NDArray
 def measure_found(found: Sequence[Found], image: Image, model: Model) -> list[Columns]:
     """Measurements of objects, a table a structure."""
     names = tuple(e.name for e in model.legend)
-    return [measure_objects(f.ids, image=image.array, classes=f.classes, probability=f.probability, spacing=image.spacing,
-                            names=names, channel_names=_channel_names(model)) for f in found]
+    tables = [measure_objects(f.ids, image=image.array, classes=f.classes, probability=f.probability, spacing=image.spacing,
+                              names=names, channel_names=_channel_names(model)) for f in found]
+    for table, f in zip(tables, found, strict=True):
+        if f.scores is not None:
+            table["score"] = f.scores[table["id"]]
+    return tables
 
 
 def _channel_names(model: Model) -> tuple[str, ...]:
@@ -82,6 +88,7 @@ class ObjectsFile:
     def __init__(self, path: Path, model: Model, *, micrometres: bool, probability: bool, done: Collection[str]) -> None:
         columns = object_columns(model.header.spatial_dims, micrometres=micrometres, classes=True, probability=probability,
                                  channels=model.header.in_channels, channel_names=_channel_names(model))
+        columns += ["score"] if model.is_detector else []
         before = _columns_of(path) if path.is_file() else []
         columns += [c for c in before if c not in columns]
         with writing(path) as temporary, temporary.open("w", newline="", encoding="utf-8", errors="backslashreplace") as file:

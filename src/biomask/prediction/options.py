@@ -57,6 +57,8 @@ class PredictOptions:
     """Of a data folder with a split: predict the images of this part alone. None = all images below the folder."""
     attention: bool = False
     """Also attention/, what the gates of an Attention U-Net let pass."""
+    score: float | None = None
+    """Of detectors: objects of at most this score are left out, 0..1; None = as tuned in training."""
 
     def __post_init__(self) -> None:
         strange = [e for e in self.exports if e not in EXPORTS]
@@ -66,6 +68,8 @@ class PredictOptions:
             raise UsageError("--export writes objects, and --no-objects leaves them out", fix="leave one of the two out")
         if self.depth is not None and self.depth < 1:
             raise UsageError(f"--depth {self.depth} is not at least 1", fix="e.g. --depth 3")
+        if self.score is not None and not 0 <= self.score <= 1:
+            raise UsageError(f"--score {self.score:g} is not in 0 to 1", fix="e.g. --score 0.5")
         if isinstance(self.rescale, tuple) and not (
                 self.rescale and all(LEAST_FACTOR <= f <= LARGEST_FACTOR for f in self.rescale)):
             raise UsageError(f"--rescale {','.join(f'{f:g}' for f in self.rescale)} is not in {LEAST_FACTOR:g} to "

@@ -23,9 +23,10 @@ from biomask.io.files import open_stored
 from biomask.prediction.attention import Gates
 from biomask.prediction.fits import channels_by_name, require_fit
 from biomask.prediction.folder import IMAGES_FILE, OBJECTS_FILE, Job, Wanted, as_json, part_jobs, plan_jobs
+from biomask.prediction.found_files import write_all_found
 from biomask.prediction.memory import return_memory_at_once
 from biomask.prediction.objects import ObjectsFile, measure_found
-from biomask.prediction.one_image import class_pixels, predict_image
+from biomask.prediction.one_image import Predicted, class_pixels, predict_image
 from biomask.prediction.options import PredictOptions
 from biomask.prediction.record import Record
 from biomask.prediction.remarks import conclude, differences_of
@@ -35,6 +36,7 @@ from biomask.prediction.summary import summary_of, write_images_csv
 from biomask.prediction.work import Work
 from biomask.progress import Bar, Progress, Silent
 from biomask.stored import Selection
+from biomask.words import count
 
 
 @dataclass(frozen=True)
@@ -64,7 +66,7 @@ def predict(model: Model, images: str | Path, out: str | Path, options: PredictO
     _check(model, options)
     selection = _selection(model, options)
     structures = tuple(e.name for e in model.legend)[1:] if model.task.kind == "multilabel" else ()
-    wanted = Wanted(options.probabilities, options.objects, structures, options.attention)
+    wanted = Wanted(options.probabilities, options.objects, structures, options.attention, model.is_detector)
     if jobs is not None:
         jobs, broken = list(jobs), list[tuple[Job, BiomaskError]]()
     elif options.part is not None:
@@ -83,7 +85,7 @@ def predict(model: Model, images: str | Path, out: str | Path, options: PredictO
     missing = {j.name for j in todo}
     skipped = tuple(j.name for j in jobs if j.name not in missing)
     if skipped:
-        progress.say(f"{len(skipped)} of {len(jobs)} images are done already")
+        progress.say(f"done already: {len(skipped)} of {count(len(jobs), 'image')}")
     if len(work.copies) > 1 and todo:
         progress.say(f"predictions are the mean over {len(work.copies)} mirrored or turned copies (--augment none is "
                      f"{len(work.copies)} times as fast)")
@@ -102,6 +104,8 @@ def predict(model: Model, images: str | Path, out: str | Path, options: PredictO
         record.content["seconds"] = round(time.perf_counter() - began, 3)
         record.write()
         write_images_csv(out / IMAGES_FILE, record.content["images"])
+        if model.is_detector:
+            write_all_found(out, model, record.content["images"])
     conclude(record.content, model, progress, new=[j.name for j in todo])
     record.write()
     if errors:
@@ -162,11 +166,18 @@ def _predict_one(folder: Folder, job: Job, done: Callable[[int, int], None]) -> 
             "selection": as_json(folder.selection), "channels": None if channels is None else list(channels),
             "size": list(image.size), "spacing": None if image.spacing is None else dict(image.spacing),
             **_asked(options), "factors": None if predicted.factors is None else list(predicted.factors),
-            "tiling_difference": predicted.tiling_difference, "tile": list(predicted.tile),
+            "tiling_difference": predicted.tiling_difference, "tile": list(predicted.tile), **_found(predicted),
             "seconds": round(time.perf_counter() - began, 3),
             "class_pixels": {str(e.value): pixels[k] for k, e in enumerate(model.legend)},
             "summary": summary_of(model, image, pixels, tables),
             "outside": outside, "warnings": list(outside.values())}
+
+
+def _found(predicted: Predicted) -> dict[str, Any]:
+    """Of a detector, how an image's objects came about."""
+    found = predicted.detections
+    return {} if found is None else {"detections": len(found), "hidden": predicted.vanished, "windows": found.tiles,
+                                     "joined": found.joined, "at_limit": found.at_limit}
 
 
 def _read(job: Job, selection: Selection, model: Model, options: PredictOptions) -> tuple[Image, tuple[str, ...] | None]:
@@ -186,8 +197,24 @@ def _check(model: Model, options: PredictOptions) -> None:
                          "state it", fix="say by how much: --rescale 0.5 makes images half as large before they are predicted")
     if isinstance(rescale, tuple) and len(rescale) not in (1, dims):
         raise UsageError(f"--rescale gives {len(rescale)} factors, the images have {dims} axes", fix="one factor, or one an axis")
+    if model.is_detector:
+        _check_detector(options)
+    elif options.score is not None:
+        raise UsageError("--score is of detectors, whose objects have one, and this model is none", fix="leave it out")
     if "coco" in options.exports and model.header.spatial_dims == 3:
         raise UsageError("--export coco: COCO has no place for volumes", fix="--export geojson or roi, which name the plane")
+
+
+def _check_detector(options: PredictOptions) -> None:
+    """Raise UsageError for what a detector has none of."""
+    asked = {"--probabilities": options.probabilities, "--attention": options.attention, "--depth": options.depth is not None,
+             "--mode": options.mode is not None, "--augment": options.augment not in (None, "none")}
+    what = {"--probabilities": "gives no map of probabilities: its scores are in detections.json and objects.csv",
+            "--attention": "has no gates", "--depth": "has no heads of several depths", "--mode": "has no heads of several depths",
+            "--augment": "is not the mean over copies: their objects would be counted several times"}
+    for flag, given in asked.items():
+        if given:
+            raise UsageError(f"{flag}: the model is a detector, which {what[flag]}", fix="leave it out")
 
 
 def _calibrated(jobs: list[Job]) -> bool:
@@ -212,13 +239,21 @@ def _facts(work: Work, selection: Selection) -> dict[str, Any]:
             "objects": options.objects, **_asked(options), "augment": options.augment or header.recipe.prediction.augment or "none",
             "selection": as_json(selection), "ignore": header.recipe.data.ignore,
             # value: in the masks, None for maps that are no class
-            "probability_channels": [{"value": values.get(name), "name": name} for name in model.task.names(model.legend)]}
+            "probability_channels": [] if model.is_detector else
+            [{"value": values.get(name), "name": name} for name in model.task.names(model.legend)],
+            **({"limits": _limits(work)} if model.is_detector else {})}
+
+
+def _limits(work: Work) -> dict[str, float]:
+    """Of a detector's answers."""
+    network: Any = work.network
+    return {name: getattr(network.limits, name) for name in ("proposals", "score", "nms", "detections")} | work.limits
 
 
 def _asked(options: PredictOptions) -> dict[str, Any]:
     """What changes the results, as it stands in run.json: images that were predicted otherwise are predicted again."""
     return {"rescale": list(options.rescale) if isinstance(options.rescale, tuple) else options.rescale,
-            "augment": options.augment, "depth": options.depth, "mode": options.mode}
+            "augment": options.augment, "depth": options.depth, "mode": options.mode, "score": options.score}
 
 
 def _selection(model: Model, options: PredictOptions) -> Selection:

@@ -13,6 +13,7 @@ from biomask.image import Image
 from biomask.prediction.one_image import Predicted
 from biomask.prediction.rescale import usual_spacing
 from biomask.progress import Progress
+from biomask.words import count
 
 #: Names of images that a line shows.
 SHOWN = 5
@@ -51,14 +52,17 @@ def conclude(content: dict[str, Any], model: Model, progress: Progress, *, new: 
                         "ones")
     empty = [f"{name} ({entry['not_finite']})" for name, entry in images.items() if entry.get("not_finite")]
     if empty:
-        warnings.append(f"{len(empty)} images hold values that are NaN or infinite, which were taken for the mean: {_some(empty)}")
+        warnings.append(f"values that are NaN or infinite were taken for the mean in {count(len(empty), 'image')}: {_some(empty)}")
     warnings += _tiled(images)
+    warnings += _full(images)
     warnings += _outside(images)
     content["never_predicted"] = _never(images, model)
     warnings += [_why_never(name, images, model.header) for name in content["never_predicted"]]
     content["warnings"] = warnings
     for warning in warnings:
         progress.warn(warning)
+    for said in _hidden(images, new):
+        progress.say(said)
     _say_channels(images, new, progress.say)
     _say_unknown_spacing(images, model.header, progress.say)
 
@@ -83,9 +87,27 @@ def _tiled(images: Mapping[str, Mapping[str, Any]]) -> list[str]:
     found = {name: entry["tiling_difference"] for name, entry in images.items() if entry.get("tiling_difference") is not None}
     if not found:
         return []
-    return [f"this network cannot be tiled exactly, and {len(found)} images were predicted in tiles: probabilities differ from "
-            f"those of a whole image by up to {max(found.values()):.2g}, measured on one tile of each (--tile whole, where memory "
-            f"allows): {_some(list(found))}"]
+    return [f"this network cannot be tiled exactly, and tiles were needed for {count(len(found), 'image')}: probabilities "
+            f"differ from those of a whole image by up to {max(found.values()):.2g}, measured on one tile of each (--tile whole, "
+            f"where memory allows): {_some(list(found))}"]
+
+
+def _full(images: Mapping[str, Mapping[str, Any]]) -> list[str]:
+    """That a detector found as many objects as it gives at most, so that some may be missing."""
+    full = [name for name, entry in images.items() if entry.get("at_limit")]
+    if not full:
+        return []
+    return [f"{len(full)} of {len(images)} images have windows with as many objects as the detector gives at most, so that some "
+            f"may be missing (smaller windows hold fewer, e.g. --tile 256): {_some(full)}"]
+
+
+def _hidden(images: Mapping[str, Mapping[str, Any]], new: Sequence[str]) -> list[str]:
+    """That objects of a detector have no id of their own."""
+    found = {name: images[name]["hidden"] for name in new if images.get(name, {}).get("hidden")}
+    if not found:
+        return []
+    return [f"{count(sum(found.values()), 'object')} in {count(len(found), 'image')} without a pixel of their own, mostly as "
+            f"surer ones lie over them: in detections.json, not in labels/ and objects.csv: {_some(list(found))}"]
 
 
 def _never(images: Mapping[str, Mapping[str, Any]], model: Model) -> list[str]:
@@ -114,8 +136,8 @@ def _why_never(name: str, images: Mapping[str, Mapping[str, Any]], header: Model
 def _say_channels(images: Mapping[str, Mapping[str, Any]], new: Sequence[str], say: Callable[[str], None]) -> None:
     picked = [name for name in new if images.get(name, {}).get("channels")]
     if picked:
-        say(f"{len(picked)} images have other channels than the training images, or another order of them: "
-            f"{', '.join(images[picked[0]]['channels'])} were picked by name: {_some(picked)}")
+        say(f"{count(len(picked), 'image')} {'has' if len(picked) == 1 else 'have'} other channels than the training images, or "
+            f"another order of them: {', '.join(images[picked[0]]['channels'])} were picked by name: {_some(picked)}")
 
 
 def _say_unknown_spacing(images: Mapping[str, Mapping[str, Any]], header: ModelHeader, say: Callable[[str], None]) -> None:

@@ -11,13 +11,17 @@ from biomask.io.files import write_ids
 from biomask.labels import Legend
 from biomask.prediction.attention import draw_attention, gate_names
 from biomask.prediction.folder import Job
+from biomask.prediction.found_files import points_of, write_found
 from biomask.prediction.one_image import Predicted
 from biomask.prediction.outlines import draw_outlines, stretched
+from biomask.prediction.overlay import draw_detections
 
 
 def write_results(job: Job, image: Image, predicted: Predicted, model: Model) -> None:
-    """Probabilities, attention, labels, outlines and masks; the masks last: their presence says that the image is done."""
+    """Probabilities, attention, detections, labels, outlines and masks; masks last: their presence says that the image is done."""
     legend, decided, found = model.legend, predicted.decided, predicted.found
+    if job.detections is not None and predicted.detections is not None:
+        write_found(job.detections, predicted.detections, model, job.image_name, (image.size[0], image.size[1]))
     if job.probabilities is not None and predicted.maps is not None:
         write_probabilities(job.probabilities, predicted.maps, image.axes, image.spacing, model.task.names(legend))
     if job.attention and predicted.attention is not None:
@@ -35,6 +39,10 @@ def write_results(job: Job, image: Image, predicted: Predicted, model: Model) ->
         for path, mask, own in zip(job.masks, decided, structures, strict=True):
             shown = Legend((own.entries[0], replace(own.entries[1], value=255)))
             write_mask(path, shown.values_of(mask), shown, image.spacing, image.affine)
+        return
+    if predicted.detections is not None:
+        write_picture(job.outlines, draw_detections(image, predicted.detections, legend, points_of(model)[1]))
+        write_mask(job.masks[0], legend.values_of(decided), legend, image.spacing, image.affine)
         return
     objects_drawn = found[0].ids if model.task.kind == "instances" and found else None
     write_picture(job.outlines, draw_outlines(image, decided, legend) if objects_drawn is None else

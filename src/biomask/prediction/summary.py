@@ -38,6 +38,7 @@ def summary_of(model: Model, image: Image, pixels: Mapping[int, int], tables: Se
     area_um2_mean, …          the same in µm² (3D: volume_um3_…); where the spacing is known
     touching_border           number of objects that touch the edge of the image, so that they may be cut
     probability_mean          mean over the objects of their probability; where probabilities were kept
+    score_mean                the same of their scores; of detectors
 
     Objects that touch the border count as others do.
     """
@@ -63,6 +64,8 @@ def summary_of(model: Model, image: Image, pixels: Mapping[int, int], tables: Se
     row["touching_border"] = int(_joined(tables, "touching_border").sum())
     if all("probability" in t for t in tables):
         row["probability_mean"] = _spread(_joined(tables, "probability"))["mean"]
+    if all("score" in t for t in tables):
+        row["score_mean"] = _spread(_joined(tables, "score"))["mean"]
     return row
 
 

@@ -69,5 +69,6 @@ def output_bytes(work: Work, image: Image, size: Sequence[int] | None = None) ->
         maps += 4 * (task.channels + 2 * image.channels) * prod(size or image.size)
     if options.attention:
         maps += 2 * 4 * GATES * pixels
-    objects = (FLOODED if task.kind == "instances" else COUNTED) * pixels if options.objects else 0
+    flooded = task.kind == "instances" and not work.model.is_detector
+    objects = (FLOODED if flooded else COUNTED) * pixels if options.objects else 0
     return mask + picture + maps + objects

@@ -10,10 +10,11 @@ from typing import cast
 import torch
 
 from biomask.checkpoint import Model
+from biomask.data.task import SCORE
 from biomask.device import choose_device
 from biomask.models import Network
 from biomask.prediction.heads import with_heads
-from biomask.prediction.maps import Symmetry, symmetries
+from biomask.prediction.maps import IDENTITY, Symmetry, symmetries
 from biomask.prediction.memory import TileCost, tile_cost
 from biomask.prediction.options import PredictOptions
 from biomask.prediction.overlap_tile import CHANNELS_LAST
@@ -40,6 +41,12 @@ class Work:
         network = network.to(device, memory_format=CHANNELS_LAST[model.header.spatial_dims])  # type: ignore[call-overload]
         return cls(model, network, device, options, copies_of(model, options))
 
+    @property
+    def limits(self) -> dict[str, float]:
+        """Of a detector: what its limits are changed to."""
+        score = self.options.score if self.options.score is not None else self.model.header.thresholds.get(SCORE)
+        return {} if score is None else {"score": min(max(float(score), 0.0), 1.0)}
+
     @cached_property
     def cost(self) -> TileCost:
         """Memory that a tile takes."""
@@ -60,6 +67,8 @@ class Work:
     def keeps_maps(self) -> bool:
         """Whether the probabilities of a whole image are needed at once."""
         options = self.options
+        if self.model.is_detector:
+            return False
         return (len(self.copies) > 1 or options.probabilities or options.rescale is not None
                 or self.refinement.does_something or self.model.task.kind != "classes")
 
@@ -67,5 +76,7 @@ class Work:
 def copies_of(model: Model, options: PredictOptions) -> list[Symmetry]:
     """The copies that predictions are the mean of."""
     recipe = model.header.recipe
+    if model.is_detector:
+        return [IDENTITY]
     return symmetries(options.augment or recipe.prediction.augment or "none", model.header.spatial_dims, recipe.augmentation.flip,
                       turn=recipe.augmentation.rotate90, rotations=recipe.prediction.rotations)

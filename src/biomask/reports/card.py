@@ -3,6 +3,7 @@ doi:10.1145/3287560.3287596)."""
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from html import escape
@@ -24,6 +25,9 @@ FEW_IMAGES = 30
 
 #: Classes of a smaller share of the pixels are rare; a Dice below it says that one was hardly learnt.
 RARE, HARDLY = 0.01, 0.5
+
+#: What Markdown takes for the beginning of a tag or of an entity. A "<" before a number is a sign, and stays one.
+MARKUP = re.compile(r"<(?=[A-Za-z/!?])|&(?=#?\w+;)")
 
 MEDICAL = ("Not a medical device: for research, not for diagnosis, treatment or any decision about a patient. Nothing here was "
            "validated for that.")
@@ -141,7 +145,7 @@ def card_markdown(header: ModelHeader, run: Run, card: Card) -> str:
     for title, texts in (*card.parts, ("Methods", (methods.text,))):
         lines += [f"## {title}", "", *_paragraphs(texts), ""]
     lines += ["## References", "", *(f"{n}. {text}" for n, text in enumerate(methods.references, start=1))]
-    return escape("\n".join(lines), quote=False) + "\n"
+    return MARKUP.sub(lambda found: escape(found[0]), "\n".join(lines)) + "\n"
 
 
 def _paragraphs(texts: Sequence[str]) -> list[str]:

@@ -29,8 +29,9 @@ from biomask.reports.blocks import (
 )
 from biomask.reports.contents import agreed, content_blocks, drawn
 from biomask.reports.html import render
-from biomask.reports.parts import count, folded
+from biomask.reports.parts import folded
 from biomask.reports.tiles import clipped, make_tiles, sheets
+from biomask.words import count
 
 if TYPE_CHECKING:
     from biomask.checking import Checked, Problem

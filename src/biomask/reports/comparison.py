@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING, Any
 from biomask.reports.blocks import Block, Cell, Code, Gallery, Headline, Jump, KeyValues, Paragraph, Points, Section, Table, show
 from biomask.reports.figures import MAIN, MARKED, QUIET, WIDTH, score_bars, svg
 from biomask.reports.html import render
-from biomask.reports.parts import chart, count, duration, folded
+from biomask.reports.parts import chart, duration, folded
 from biomask.reports.run import versions
+from biomask.words import count
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -13,7 +13,8 @@ from biomask.data.encoding import Encoding
 from biomask.labels import PALETTE
 from biomask.reports.blocks import Block, Table
 from biomask.reports.figures import GRID, MAIN, MARKED, QUIET, WIDTH, svg
-from biomask.reports.parts import chart, count, folded
+from biomask.reports.parts import chart, folded
+from biomask.words import count
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -13,7 +13,6 @@ from biomask.reports.html import render
 from biomask.reports.parts import (
     chart,
     class_table,
-    count,
     duration,
     examples_section,
     footnotes,
@@ -25,6 +24,7 @@ from biomask.reports.parts import (
 from biomask.reports.pictures import picture, side_by_side
 from biomask.reports.quality import titles
 from biomask.reports.training import data_facts, recipe_section
+from biomask.words import count
 
 if TYPE_CHECKING:
     from biomask.checkpoint import ModelHeader

@@ -16,7 +16,6 @@ from biomask.reports.parts import (
     chart,
     class_names,
     class_table,
-    count,
     ends_of,
     examples_section,
     folded,
@@ -35,6 +34,7 @@ from biomask.reports.quality import (
     titles,
 )
 from biomask.reports.run import versions
+from biomask.words import count
 
 HOW = "In a mean over images each image counts alike; pooled over pixels, large images and large structures count more."
 
@@ -54,6 +54,8 @@ def evaluation_report(evaluation: Mapping[str, Any], examples: Sequence[Example]
     pictures: of images that became wrong against other predictions.
     """
     images = count(int(evaluation["n_images"]), "image")
+    if evaluation.get("kind") == "detections":
+        return _of_results(evaluation, images)
     objects = evaluation.get("kind") == "instances"
     first, *rest = _of_objects(evaluation) if objects else _of_pixels(evaluation)
     shown = (examples_section(examples, over="the images scored here"),) if examples or not objects else ()
@@ -64,6 +66,16 @@ def evaluation_report(evaluation: Mapping[str, Any], examples: Sequence[Example]
     ways = Jump(tuple((s.title, s.anchor) for s in sections))
     return render("Evaluation report", f"{evaluation['predictions']} against {evaluation['truth']}, {images}",
                   [Section("", (first.blocks[0], ways, *first.blocks[1:])), *sections])
+
+
+def _of_results(evaluation: Mapping[str, Any], images: str) -> str:
+    """The page of a file of results: COCO's tables alone, the AP of each kind first."""
+    found = evaluation["metrics"]
+    headline = Headline(tuple((f"AP, {name.removeprefix('coco_')}", m["pooled"]["ap"], f"at 0.5: {show(m['pooled']['ap50'])}")
+                              for name, m in found.items()))
+    return render("Evaluation report", f"{evaluation['predictions']} against {evaluation['truth']}, {images}", [
+        Section("", (headline,)), *measure_sections(evaluation),
+        Section("What was compared", (KeyValues(_compared(evaluation)),), "compared")])
 
 
 def _of_pixels(evaluation: Mapping[str, Any]) -> tuple[Section, ...]:
@@ -117,10 +129,19 @@ def measure_sections(evaluation: Mapping[str, Any]) -> tuple[Section, ...]:
             heads = {k: AT_A_THRESHOLD.get(k, titles_.get(k, k)) for k in found["thresholds"][0] if k != "threshold"}
             rows = tuple((f"{r['threshold']:g}", *(_fine(r[k]) for k in heads)) for r in found["thresholds"])
             blocks.append(Fold("At each threshold", (Table(("threshold", *heads.values()), rows),)))
+        if len(found.get("per_class") or ()) > 1:
+            blocks.append(Fold("Each class", (_coco_classes(found),)))
         each = tuple((str(r["name"]), *(_fine(r[key]) for key in titles_)) for r in found["per_image"])
         blocks.append(Fold(count(len(each), "image"), (Table(("image", *titles_.values()), each),)))
         sections.append(Section(str(found["title"]), tuple(blocks), name))
     return tuple(sections)
+
+
+def _coco_classes(found: Mapping[str, Any]) -> Table:
+    """COCO's scores of each class that the truth has."""
+    return Table(("class", "true objects", *found["scores"].values()), tuple(
+        (str(c["name"]), int(c["true"]), *(_fine(c[key]) for key in found["scores"]))
+        for c in found["per_class"].values() if c["true"]))
 
 
 def _fine(value: float | None) -> Cell:

@@ -21,12 +21,13 @@ from biomask.evaluation.evaluate import Case, Judged
 from biomask.evaluation.meaning import class_ids, true_labels
 from biomask.image import Image
 from biomask.io import read_image, read_label_values
-from biomask.labels import Legend
+from biomask.labels import Labels, Legend
 from biomask.prediction.folder import OBJECTS_FILE, selection_of
 from biomask.prediction.maps import decide, predict_maps
 from biomask.prediction.objects import find_objects
+from biomask.prediction.one_image import predict_image
 from biomask.prediction.options import PredictOptions
-from biomask.prediction.work import copies_of
+from biomask.prediction.work import Work, copies_of
 from biomask.reports.blocks import Gallery
 from biomask.reports.examples import (
     LONGEST,
@@ -125,6 +126,8 @@ def _telling(ordered: Sequence[Example], shown: int) -> Sequence[Example]:
 
 def _held_out_example(model: Model, held_out: Dataset, i: int, copies: Sequence[Any], device: torch.device) -> Example:
     image, labels, task = held_out.image(i), held_out.labels(i), model.task
+    if model.is_detector:
+        return _detected_example(model, held_out.pairs[i].name, image, labels, device)
     maps = predict_maps(model.network, image.array, task, validation_tile(image.size, model.network), copies=copies,
                         statistics=model.normalization.statistics(image.array), device=device)
     decided, true = decide(maps, task, model.cut), channels_of_labels(labels)
@@ -135,6 +138,15 @@ def _held_out_example(model: Model, held_out: Dataset, i: int, copies: Sequence[
         example = replace(example, predicted=found.ids)
         if len(model.legend) > 2:
             example = replace(example, predicted_classes=found.classes[found.ids], true_classes=true[1])
+    return shrunk(compared(example), LONGEST)
+
+
+def _detected_example(model: Model, name: str, image: Image, labels: Labels, device: torch.device) -> Example:
+    found = predict_image(Work(model, model.network, device, PredictOptions(), ()), image).found[0]
+    ids, *classes = channels_of_labels(labels)
+    example = Example(name, image, found.ids, ids, model.legend, None, labels.ignore, "instances")
+    if len(model.legend) > 2:
+        example = replace(example, predicted_classes=found.classes[found.ids], true_classes=classes[0])
     return shrunk(compared(example), LONGEST)
 
 

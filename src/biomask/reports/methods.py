@@ -9,11 +9,12 @@ from biomask.data.task import CUT
 from biomask.labels import Legend
 from biomask.reports import sentences
 from biomask.reports.blocks import Block, Fold, Numbered, Paragraph, Quote, Section
-from biomask.reports.parts import count, duration
+from biomask.reports.parts import duration
 from biomask.reports.run import PACKAGES, Run
 from biomask.reports.sentences import listed
 from biomask.reports.sources import Cited, cited, literal
 from biomask.stored import GREY, RGB
+from biomask.words import count
 
 if TYPE_CHECKING:
     from biomask.checkpoint import ModelHeader
@@ -37,7 +38,7 @@ def training_methods(header: ModelHeader, run: Run) -> Cited:
     return cited([
         data_said(header, run), held_out_said(header, run), s.normalization_said(header), s.network_said(header, run.parameters),
         s.begin_said(header), s.target_said(header), s.loss_said(header),
-        s.augmentation_said(header), s.optimisation_said(recipe.training, run.steps, time),
+        s.augmentation_said(header), s.optimisation_said(recipe.training, run.steps, time, s.samples_said(header).lower()),
         s.selection_said(header), s.decision_said(header),
         s.score_said(header, header.scored or (len(run.held_out) if header.members == 1 else run.images)), software_said(run)])
 
@@ -105,12 +106,17 @@ def prediction_methods(record: Mapping[str, Any], header: ModelHeader | None, ve
     done = count(len(images), "image")
     model = str(record.get("model_sha256") or "")[:12]
     said = [f"{done[:1].upper()}{done[1:]} {'was' if len(images) == 1 else 'were'} segmented with a trained model"
-            f"{f' (SHA-256 {model}…)' if model else ''}{_network(header)}, each as a whole or in tiles with the context that the "
-            "network depends on, so that tiles leave no seams."]
+            f"{f' (SHA-256 {model}…)' if model else ''}{_network(header)}, each as a whole or {_tiles(header)}."]
     if header is not None:
         said += [sentences.normalization_said(header)]
     said += [_resampled(record), _copies(record), _decided(record, header), _left(record), packages_said(versions)]
     return cited(said)
+
+
+def _tiles(header: ModelHeader | None) -> str:
+    if header is not None and header.is_detector:
+        return "in overlapping windows"
+    return "in tiles with the context that the network depends on, so that tiles leave no seams"
 
 
 def _network(header: ModelHeader | None) -> str:

@@ -10,6 +10,7 @@ from biomask.reports.blocks import Block, Cell, Figure, Fold, Paragraph, Section
 from biomask.reports.examples import Example, example_blocks
 from biomask.reports.figures import best_validation, fold_curves, learning_curves, on_dark, per_image_scores
 from biomask.reports.scores import MEANINGS, Meaning
+from biomask.words import count
 
 if TYPE_CHECKING:
     from biomask.training.resume import LogRow
@@ -49,15 +50,6 @@ def duration(seconds: float) -> str:
         return f"{seconds / 60:.1f} min"
     hours, minutes = divmod(round(seconds / 60), 60)
     return f"{hours} h {minutes} min"
-
-
-def count(n: int, what: str) -> str:
-    """A number with its noun.
-
-    >>> count(1, "image"), count(1200, "image")
-    ('1 image', '1,200 images')
-    """
-    return f"{n:,} {what}{'' if n == 1 else 's'}"
 
 
 def learning_section(history: Sequence[LogRow], meaning: Meaning = MEANINGS["classes"],

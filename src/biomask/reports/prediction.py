@@ -27,10 +27,11 @@ from biomask.reports.contents import object_chart
 from biomask.reports.examples import Example, example_blocks
 from biomask.reports.html import render
 from biomask.reports.methods import methods_section, prediction_methods
-from biomask.reports.parts import count, duration, folded
+from biomask.reports.parts import duration, folded
 from biomask.reports.run import versions
 from biomask.reports.scores import legend_fact
 from biomask.reports.unusual import FEWEST
+from biomask.words import count
 
 if TYPE_CHECKING:
     from biomask.checkpoint import ModelHeader
@@ -51,7 +52,7 @@ UNJUDGED = ("No truth was compared here, so nothing on this page says how right 
 #: Of the summary of an image, what the table shows: key, title.
 MEASURED = {"objects_per_mm2": "objects a mm²", "objects_per_mm3": "objects a mm³", "area_um2_median": "median area, µm²",
             "volume_um3_median": "median volume, µm³", "area_px_median": "median area, px", "volume_px_median": "median volume, px",
-            "touching_border": "cut by the edge", "probability_mean": "mean probability"}
+            "touching_border": "cut by the edge", "probability_mean": "mean probability", "score_mean": "mean score"}
 
 #: How often an image is predicted, by name.
 COPIES = {"none": "once", "mirrors": "as the mean over mirrored copies",
@@ -180,9 +181,12 @@ def _files(record: Mapping[str, Any]) -> tuple[tuple[str, str], ...]:
     first: Mapping[str, Any] = next(iter(record["images"].values()))
     several = _kind(record) == "multilabel"
     masks = "a folder a structure: 255 where it is, 0 elsewhere" if several else "the value of its class a pixel"
+    detected = any(entry.get("detections") is not None for entry in record["images"].values())
     return (*((("objects.csv", "a row an object: its image, class, size, place, shape and brightness"),
                ("images.csv", "a row an image: shares, counts, densities and sizes"),
                ("labels/", "the number of its object a pixel, as in objects.csv; 0 = none")) if _counted(record) else ()),
+            *((("detections.json", "each object with box, score, mask and key points, in COCO's form; they may overlap"),)
+              if detected else ()),
             *((("masks/", masks),) if first.get("mask") else ()), ("outlines/", "each image with what was found"))
 
 

@@ -9,7 +9,8 @@ from biomask.evaluation.instances import SCORES
 from biomask.reports.blocks import Block, Cell, Fold, Gallery, Headline, Paragraph, Section, Table, show
 from biomask.reports.charts import counts, reliability, threshold_curve
 from biomask.reports.figures import per_image_scores
-from biomask.reports.parts import chart, count, ends_of, folded, notes_again
+from biomask.reports.parts import chart, ends_of, folded, notes_again
+from biomask.words import count
 
 #: Scores of pixels and surfaces: key, title.
 PIXELS: Mapping[str, str] = {"dice": "Dice", "iou": "IoU", "precision": "precision", "recall": "recall",

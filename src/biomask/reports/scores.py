@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from biomask.data.task import CUT
+from biomask.data.task import CUT, SCORE
 from biomask.instances import Thresholds
 from biomask.labels import Legend
 from biomask.prediction.maps import Augment, symmetries
@@ -48,6 +48,7 @@ THRESHOLDS: Mapping[str, str] = {
     "valley": "two middles are of different objects where distance less border falls by so much between them",
     "min_size": "objects of fewer pixels are none",
     "sigma": "the middles are smoothed over so many pixels first",
+    SCORE: "objects of at most this score are left out",
     "hole": "holes of up to this share of their object are filled",
     **{name: f"coefficient {n} of the cubic by which probabilities are calibrated (Bernstein basis)"
        for n, name in enumerate(CALIBRATION)},
@@ -81,6 +82,7 @@ def _notes(header: ModelHeader, meaning: Meaning) -> tuple[str, ...]:
     pooled = ("Dice is that of the pixels of all objects of a class, pooled over the held-out images; the thresholds of objects "
               "were those from before they were tuned." if header.task.kind == "instances" else
               "Pooled over the pixels of the held-out images.")
+    pooled = "At the threshold of scores that was best on them." if header.is_detector else pooled
     return (f"{pooled} {folds}{'t' if folds else 'T'}he {meaning.name if folds else 'first score'} was {SELECTED}.",
             "For a figure to publish, score the model with 'biomask evaluate' on images that took no part in training.",
             "– is undefined: it is neither in the truth nor predicted.")
@@ -187,7 +189,9 @@ def _tuned(tried: Mapping[str, float | None]) -> Sequence[tuple[Cell, ...]]:
         rows.append(("probabilities as the network gives them, without calibration and median filter", tried["unrefined"], "no"))
     for name, what in TUNED.items():
         if f"{name} tuned" in tried:
-            rows += [(f"{what} as by default", tried.get(f"{name} before"), "no"), (f"{what} tuned", tried[f"{name} tuned"], "yes")]
+            if f"{name} before" in tried:
+                rows.append((f"{what} as by default", tried[f"{name} before"], "no"))
+            rows.append((f"{what} tuned", tried[f"{name} tuned"], "yes"))
     return rows
 
 
@@ -210,11 +214,14 @@ def _found_said(tried: Mapping[str, float | None]) -> str:
 
 def _thresholds(header: ModelHeader) -> Table:
     usual = {CUT: 0.5, **Thresholds().to_dict()}
+    usual = {} if header.is_detector else usual
+    tuned = "The score was tuned on the held-out images, the least size follows from the objects of training." if (
+        header.is_detector) else "They were tuned on the held-out images."
     rows = tuple((name.replace("_", " "), f"{value:g}", f"{usual[name]:g}" if name in usual else None, THRESHOLDS.get(name, ""))
                  for name, value in header.thresholds.items())
     folds = f"Each is the median of {header.members} folds." if header.members > 1 else ""
     return Table(("threshold", "value", "by default", "what it decides"), rows,
-                 tuple(filter(None, ("They were tuned on the held-out images.", folds))))
+                 tuple(filter(None, (tuned, folds))))
 
 
 def legend_fact(header_kind: str, legend: Legend, where: str = "label files") -> tuple[str, str]:

@@ -9,6 +9,7 @@ from biomask.data.draws import STRETCH
 from biomask.data.task import CUT
 from biomask.instances import Thresholds
 from biomask.labels import Legend
+from biomask.reports import detectors
 from biomask.reports.blocks import show
 from biomask.reports.scores import copies_of_header, meaning_of
 from biomask.reports.sources import literal
@@ -22,7 +23,8 @@ NETWORKS: Mapping[str, tuple[str, str]] = {
     "unet": ("U-Net", "unet"), "unet-padded": ("U-Net", "unet"), "attention-unet": ("Attention U-Net", "attention"),
     "grid-attention-unet": ("Attention U-Net", "attention"), "unet++": ("UNet++", "unet++"),
     "fcn": ("fully convolutional network", "fcn"), "sliding-window": ("sliding-window classifier", "sliding-window"),
-    "one-layer": ("single convolution", ""),
+    "one-layer": ("single convolution", ""), "mask-rcnn": ("Mask R-CNN", "mask-rcnn"),
+    "faster-rcnn": ("Faster R-CNN", "faster-rcnn"),
 }
 
 
@@ -86,7 +88,8 @@ def network_said(header: ModelHeader, parameters: int | None) -> str:
     works = ", ".join(filter(None, [key, "unet-3d" if volume and key == "unet" else ""]))
     called += f" [@{works}]" if works else ""
     size = f" with {parameters:,} trainable parameters" if parameters else ""
-    parts = _built(options) if name == "unet" else [f"{k.replace('_', ' ')} {_option(v)}" for k, v in options.items()]
+    parts = (detectors.built_said(options) if header.is_detector else _built(options) if name == "unet" else
+             [f"{k.replace('_', ' ')} {_option(v)}" for k, v in options.items()])
     built = f": {listed(parts)}" if parts else ""
     text = f"The network was a {header.spatial_dims}D {called}{size}{built}."
     uneven = name == "unet" and ("scales" in options or "kernels" in options)
@@ -130,7 +133,7 @@ def _built(options: Mapping[str, Any]) -> list[str]:
 
 def target_said(header: ModelHeader) -> str:
     """What the network learns of objects."""
-    if header.task.kind != "instances":
+    if header.task.kind != "instances" or header.is_detector:
         return ""
     s = header.recipe.instances
     if s.target == "distance":
@@ -145,6 +148,8 @@ def target_said(header: ModelHeader) -> str:
 
 def loss_said(header: ModelHeader) -> str:
     """What was minimised."""
+    if header.is_detector:
+        return detectors.loss_said(header)
     loss, task = header.recipe.loss, header.task
     parts = [PUBLISHED[loss.published]] if loss.published is not None else _terms_said(header)
     if task.maps:
@@ -188,7 +193,9 @@ def augmentation_said(header: ModelHeader) -> str:
         found.append(f"mirrored along {listed(axes)}")
     if a.rotate90:
         found.append("turned by multiples of 90°")
-    if a.warp:
+    if header.is_detector:
+        found += detectors.scaled_said(header)
+    elif a.warp:
         parts = [f"rotated by up to {a.rotate:g}°" if a.rotate else "",
                  f"scaled by up to {percent(a.scale)}, stretched by up to {percent(STRETCH)} along each axis" if a.scale else "",
                  f"deformed elastically (displacements with a standard deviation of {a.elastic:g} px on a coarse grid of 3 points "
@@ -198,24 +205,31 @@ def augmentation_said(header: ModelHeader) -> str:
                (a.noise, "overlaid with noise"),
                (a.stain * (header.in_channels == 3), "changed in their stains [@stain]")]
     found += [f"with a probability of {chance:g} {what}" for chance, what in changes if chance]
-    return f"Patches were at random {'; '.join(found)}." if found else "Patches were not augmented."
+    what = samples_said(header)
+    return f"{what} were at random {'; '.join(found)}." if found else f"{what} were not augmented."
 
 
-def optimisation_said(t: TrainingSettings, steps: int | None, time: str) -> str:
-    """Optimiser, rate, budget."""
+def samples_said(header: ModelHeader) -> str:
+    """What is learnt from at a time."""
+    return "Images" if header.is_detector and header.recipe.training.patch is None else "Patches"
+
+
+def optimisation_said(t: TrainingSettings, steps: int | None, time: str, what: str = "patches") -> str:
+    """Optimiser, rate, budget. what: a batch is of."""
     optimizer = {"adamw": f"AdamW [@adamw] (weight decay {t.weight_decay:g})",
                  "adam": f"Adam [@adam] (weight decay {t.weight_decay:g})",
                  "sgd": f"stochastic gradient descent [@momentum] (momentum {t.momentum:g}, weight decay {t.weight_decay:g})",
                  }[t.optimizer]
     patch = " × ".join(map(str, t.patch)) + " px" if t.patch else ""
-    batch = f" on batches of {t.batch} patches{f' of {patch}' if patch else ''}" if t.batch else ""
+    batch = f" on batches of {t.batch} {what}{f' of {patch}' if patch else ''}" if t.batch else ""
     rate = f"a learning rate of up to {t.lr:g}"
     if t.until_flat:
         rate += ", constant until the validation score no longer rose, then lowered linearly to 0"
     elif t.schedule == "cosine":
         rate += " that followed a half cosine to 0 [@cosine]"
     elif t.schedule == "step":
-        rate += f" that was multiplied by {t.drop_factor:g} after each {percent(t.drop_every)} of the training"
+        when = f"after {listed([percent(at) for at in t.drop_at])}" if t.drop_at else f"after each {percent(t.drop_every)}"
+        rate += f" that was multiplied by {t.drop_factor:g} {when} of the training"
     if t.warmup:
         rate += f" after a linear rise over the first {percent(t.warmup)} of the training"
     lasted = listed([f"{steps:,} steps"] if steps and not time else [f"{steps:,} steps ({time})"] if steps else [])
@@ -242,6 +256,8 @@ def selection_said(header: ModelHeader) -> str:
 
 def decision_said(header: ModelHeader) -> str:
     """From the network's output to masks and objects."""
+    if header.is_detector:
+        return detectors.decision_said(header)
     found = []
     if header.recipe.prediction.augment not in (None, "none"):
         copies = copies_of_header(header)

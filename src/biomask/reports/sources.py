@@ -20,6 +20,15 @@ SOURCES: Mapping[str, str] = {
            "doi:10.1109/CVPR.2015.7298965",
     "sliding-window": "Cireşan DC, Giusti A, Gambardella LM, Schmidhuber J. Deep neural networks segment neuronal membranes in "
                       "electron microscopy images. NIPS 2012: 2843–2851",
+    "mask-rcnn": "He K, Gkioxari G, Dollár P, Girshick R. Mask R-CNN. ICCV 2017: 2961–2969. doi:10.1109/ICCV.2017.322",
+    "faster-rcnn": "Ren S, He K, Girshick R, Sun J. Faster R-CNN: towards real-time object detection with region proposal "
+                   "networks. IEEE Trans Pattern Anal Mach Intell 2017, 39(6): 1137–1149. doi:10.1109/TPAMI.2016.2577031",
+    "fpn": "Lin T-Y, Dollár P, Girshick R, He K, Hariharan B, Belongie S. Feature pyramid networks for object detection. CVPR "
+           "2017: 2117–2125. doi:10.1109/CVPR.2017.106",
+    "resnet": "He K, Zhang X, Ren S, Sun J. Deep residual learning for image recognition. CVPR 2016: 770–778. "
+              "doi:10.1109/CVPR.2016.90",
+    "resnext": "Xie S, Girshick R, Dollár P, Tu Z, He K. Aggregated residual transformations for deep neural networks. CVPR 2017: "
+               "1492–1500. doi:10.1109/CVPR.2017.634",
     "batch-norm": "Ioffe S, Szegedy C. Batch normalization: accelerating deep network training by reducing internal covariate "
                   "shift. ICML 2015, PMLR 37: 448–456",
     "he": "He K, Zhang X, Ren S, Sun J. Delving deep into rectifiers: surpassing human-level performance on ImageNet "

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from biomask.reports.blocks import Sheet, Tag, Tile
 from biomask.reports.contents import caption
-from biomask.reports.parts import count
+from biomask.words import count
 
 if TYPE_CHECKING:
     from biomask.checking import Checked

@@ -14,7 +14,7 @@ from biomask.reports.figures import per_image_scores
 from biomask.reports.gather import HeldOut
 from biomask.reports.html import render
 from biomask.reports.methods import methods_section, training_methods
-from biomask.reports.parts import chart, count, duration, learning_section
+from biomask.reports.parts import chart, duration, learning_section
 from biomask.reports.run import PACKAGES, Run, digest
 from biomask.reports.scores import (
     SELECTED,
@@ -26,6 +26,7 @@ from biomask.reports.scores import (
     trials_section,
 )
 from biomask.reports.sentences import tuned_score
+from biomask.words import count
 
 if TYPE_CHECKING:
     from biomask.checkpoint import ModelHeader

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from biomask.checkpoint import MODEL_FILE, load_model
 from biomask.errors import MissingPathError, ModelFileError, UsageError
+from biomask.models import DETECTORS
 from biomask.models.ensemble import Ensemble
 from biomask.models.weights import fitting, read_weights
 from biomask.recipe import NetworkSettings, Recipe
@@ -69,18 +70,26 @@ def begin_recipe(recipe: Recipe, begin: Begin | None, settings: tuple[str, ...])
         return recipe
     given = {s.partition("=")[0].strip() for s in settings}
     update: dict[str, Any] = {}
+    detects = recipe.network.name in DETECTORS
     if begin.recipe is not None:
+        if detects and begin.recipe.network.name not in DETECTORS:
+            raise UsageError(f"{begin.name} is no detector but a {begin.recipe.network.name}, whose weights {recipe.name} does not "
+                             "take", fix="give a detector's model, or torchvision's weights; or leave --recipe out")
         update["network"] = _next_stage(begin.recipe.network, recipe.network)
         update["normalization"] = begin.recipe.normalization
         if any(g.startswith(("network.", "normalization.")) for g in given):
             raise UsageError("--set network.… and normalization.… are those of the model that --from names", fix="leave them out")
-    if "training.lr" not in given:
+    # A detector's recipe for weights from elsewhere has their rate.
+    if "training.lr" not in given and not (detects and begin.recipe is None):
         update["training"] = recipe.training.model_copy(update={"lr": recipe.training.lr * GENTLER})
     return recipe.model_copy(update=update)
 
 
 def _next_stage(trained: NetworkSettings, wanted: NetworkSettings) -> NetworkSettings:
-    """The trained network, at the stage that is wanted where both are of one kind."""
+    """The trained network, at the stage that is wanted where both are of one kind; most detections are chosen anew."""
+    if trained.name in DETECTORS:
+        limits: Any = trained.options.get("limits") or {}
+        return trained.model_copy(update={"options": {**trained.options, "limits": {**limits, "detections": None}}})
     stage = {k: wanted.options[k] for k in STAGES.get(trained.name, ()) if trained.name == wanted.name and k in wanted.options}
     return trained.model_copy(update={"options": {**trained.options, **stage}})
 

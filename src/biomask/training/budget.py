@@ -89,12 +89,13 @@ class Budget:
 
 
 def learning_rate(fraction: float, highest: float, schedule: str, warmup: float, cooldown: Sequence[float] = (),
-                  drops: tuple[float, float] = (0.2, 0.1)) -> float:
+                  drops: tuple[float, float] = (0.2, 0.1), drop_at: Sequence[float] | None = None) -> float:
     """The rate at a fraction of the budget: a linear rise from a tenth over `warmup`, then constant, a half cosine down to 0, or
     falls by a factor.
 
     cooldown: (start, end) of the fall of a rate that was constant until then, in fractions of the budget: linear to 0.
     drops: of schedule "step", (every, factor): after each such fraction of the budget the rate is multiplied by the factor.
+    drop_at: at these fractions instead.
     """
     if fraction < warmup:
         return highest * (0.1 + 0.9 * fraction / warmup)
@@ -104,7 +105,8 @@ def learning_rate(fraction: float, highest: float, schedule: str, warmup: float,
         return highest
     if schedule == "step":
         every, factor = drops
-        return highest * factor ** floor(fraction / every + ROUNDING)
+        falls = floor(fraction / every + ROUNDING) if drop_at is None else sum(fraction + ROUNDING >= at for at in drop_at)
+        return highest * factor ** falls
     return highest * 0.5 * (1 + cos(pi * (fraction - warmup) / (1 - warmup)))
 
 

@@ -13,6 +13,7 @@ from torch import Tensor
 from biomask.checkpoint import MODEL_FILE, ModelHeader, load_model, save_model
 from biomask.data.splits import is_numbered, number_of
 from biomask.errors import UsageError
+from biomask.models import DETECTORS
 from biomask.models.ensemble import Ensemble
 from biomask.models.head_score import HeadScore
 from biomask.recipe import Recipe
@@ -68,6 +69,9 @@ def train_folds(dataset: Dataset, recipe: Recipe, place: Place, folds: int,
 
     A budget in minutes is shared out among the folds, one in steps is that of each.
     """
+    if recipe.network.name in DETECTORS:
+        raise UsageError("--folds makes one model that predicts the mean of all, and detections have no mean",
+                         fix="leave --folds out; 'biomask compare --folds' scores a recipe on other parts each time")
     splits = fold_splits([p.name for p in dataset.pairs], dataset.facts.groups, folds, recipe.training.seed)
     if recipe.training.minutes is not None:
         training = recipe.training.model_copy(update={"minutes": recipe.training.minutes / folds})

@@ -16,8 +16,9 @@ from biomask.models.unet_plus_plus import Mode
 from biomask.prediction.heads import with_heads
 from biomask.prediction.overlap_tile import CHANNELS_LAST, geometry_of
 from biomask.progress import Progress
+from biomask.training.objective import Score
 from biomask.training.selection import clearly_better
-from biomask.training.validation import Judge, Score, score_name
+from biomask.training.validation import Judge, score_name
 
 #: Validations with the whole network that scoring all heads takes about as long as: those of few nodes are cheap.
 HEADS_WORK = 3

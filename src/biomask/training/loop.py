@@ -11,41 +11,28 @@ import math
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 
-from biomask.data.patches import Batch, Sampling, make_batch
-from biomask.data.targets import Targets, make_targets
-from biomask.data.task import Task
 from biomask.errors import BiomaskError, DiskFullError, InputError, UsageError
-from biomask.instances import Thresholds
-from biomask.losses import CombinedLoss, LossWeights, deep_supervision
-from biomask.prediction.maps import Augment, Symmetry, symmetries
 from biomask.prediction.overlap_tile import CHANNELS_LAST
 from biomask.progress import Bar, Progress
 from biomask.training.averaging import update_average, weights_of
 from biomask.training.budget import FLOAT32_WORK, STEP_WORK, Budget, cooldown_now, learning_rate
 from biomask.training.distributed import World
 from biomask.training.guard import LOWER, MOST_RETRIES, diagnosis, gave_up, gradient_norm, nothing_learnt
-from biomask.training.heads import HEADS_WORK, has_heads, score_heads
+from biomask.training.objective import Objective, Score
 from biomask.training.optimizer import make_optimizer, use_bfloat16
 from biomask.training.resume import LogRow, State, load_state, save_state
-from biomask.training.selection import clearly_better
+from biomask.training.selection import clearly_better, keep
 from biomask.training.stopping import StopFlag, stop_on_signals
-from biomask.training.trials import choose_augment, choose_together, tune_cut
-from biomask.training.validation import Judge, Score, score_name
 
 if TYPE_CHECKING:
-    from biomask.data.dataset import Dataset
     from biomask.recipe import Recipe
-
-#: Share of a budget in minutes for tuning thresholds of objects.
-TUNING_SHARE = 0.03
 
 #: Seconds between saved states: what a power cut can cost.
 SAVE_EVERY = 30.0
@@ -57,12 +44,8 @@ class Trainer:
 
     network: nn.Module
     recipe: Recipe
-    task: Task
-    training: Dataset
-    validation: Dataset | None
-    sampling: Sampling
-    thresholds: Thresholds
-    """Of objects, before they are tuned."""
+    objective: Objective[Any]
+    """What is learnt: its samples, loss and score."""
     device: torch.device
     world: World
     folder: Path
@@ -71,8 +54,6 @@ class Trainer:
     """What must be the same for a resumed run."""
     publish: Callable[[dict[str, Tensor], State], None]
     """Writes the model file from weights; called by the leading process only."""
-    barren: Callable[[], InputError]
-    """The error that says why nothing was learnt."""
     progress: Progress
     started_from: bool = False
     """Whether the network's weights come from elsewhere and are to be scored before."""
@@ -100,21 +81,16 @@ class Trainer:
         return self.state, (stop.signal or "a signal in another process") if stopped else None
 
     def _prepare(self) -> None:
-        settings, patch = self.recipe.training, self.sampling.geometry.target
+        settings, patch = self.recipe.training, self.objective.patch
         self.batch = settings.batch or 4
         if self.batch % self.world.size:
             raise UsageError(f"training.batch={self.batch} cannot be shared out among {self.world.size} processes",
                              fix=f"--set training.batch={math.ceil(self.batch / self.world.size) * self.world.size}")
         network = self.network.to(self.device, memory_format=CHANNELS_LAST[len(patch)])  # type: ignore[call-overload]
         self.optimizer = make_optimizer(network, settings, self.device)
-        loss = self.recipe.loss
-        # Of target borders class weights are part of the weight map.
-        self.loss = CombinedLoss(LossWeights(**{f.name: getattr(loss, f.name) for f in fields(LossWeights)}),
-                                 class_weights=None if self.task.borders else loss.class_weights).to(self.device)
         self.budget = Budget(settings.steps, settings.minutes, settings.validations)
         self.state = load_state(self.folder, network, self.optimizer, self.identity) or State()
-        if self.task.kind == "instances" and not self.state.thresholds:
-            self.state.thresholds = self.thresholds.to_dict()  # those of a training that is stopped: its weights are chosen by them
+        self.state.thresholds = self.state.thresholds or dict(self.objective.thresholds)
         first, last = self.world.largest([self.state.step, -self.state.step], self.device)
         if first != -last:
             raise InputError(f"processes would resume at different steps ({first:.0f} and {-last:.0f})", where=self.folder,
@@ -143,10 +119,10 @@ class Trainer:
             start = time.perf_counter()
             self._step(fraction)
             state = self.state  # another one where training went back
-            if self.validation is not None and not state.images:
-                self._plan_validations(time.perf_counter() - start, self.validation)
+            if self.held_out and not state.images:
+                self._plan_validations(time.perf_counter() - start)
                 if begun:
-                    self._score_before(self.validation, begun)
+                    self._score_before(begun)
             # What decisions depend on is made the same in all processes.
             state.seconds, stopped, state.reserve, state.foreseen, state.validation_seconds = self.world.largest(
                 [time.perf_counter() - self.began, float(stop.signal is not None), state.reserve, state.foreseen,
@@ -155,9 +131,9 @@ class Trainer:
             at_end = fraction >= self._end()
             if self.budget.logs(state.step) or at_end:
                 self._log()
-            if self.validation is not None and (at_end or self.budget.crossed(before, fraction)) and (
+            if self.held_out and (at_end or self.budget.crossed(before, fraction)) and (
                     at_end or self.budget.affordable(state.validation_seconds + state.foreseen, state.seconds)):
-                self._validate(self.validation, fraction)
+                self._validate(fraction)
             elif time.perf_counter() - self.saved > SAVE_EVERY:
                 self._save()
             bar.update(min(1.0, fraction / self._end()), self._note())
@@ -184,20 +160,19 @@ class Trainer:
         share = self.batch // world.size
         first = step * self.batch + world.rank * share
         with self._reading():
-            batch = make_batch(self.training, self.sampling, range(first, first + share), self.device)
-        targets = make_targets(batch.labels, batch.ignore, self.task, self.recipe.instances, self.sampling.spacing,
-                               self.recipe.loss.class_weights)
+            batch = self.objective.batch(range(first, first + share))
         rate = self.state.rate * learning_rate(fraction, settings.lr, "constant" if settings.until_flat else settings.schedule,
-                                               settings.warmup, self.state.cooldown, (settings.drop_every, settings.drop_factor))
+                                               settings.warmup, self.state.cooldown, (settings.drop_every, settings.drop_factor),
+                                               settings.drop_at)
         for group in self.optimizer.param_groups:
             group["lr"] = rate
-        loss, norm = self._backward(batch, targets, low=self.low and not self.state.float32)
+        loss, norm = self._backward(batch, low=self.low and not self.state.float32)
         if not math.isfinite(norm) and self.low and not self.state.float32:
             self.progress.warn(f"numbers became infinite in bfloat16 at step {step}: going on in float32")
             self.state.float32 = True
-            loss, norm = self._backward(batch, targets, low=False)
+            loss, norm = self._backward(batch, low=False)
         if not math.isfinite(norm):
-            self._go_back(diagnosis(batch.images, loss, norm, rate, step))
+            self._go_back(diagnosis(self.objective.pixels(batch), loss, norm, rate, step))
             return
         self.optimizer.step()
         self.state.step += 1
@@ -206,12 +181,10 @@ class Trainer:
         self.state.loss_sum += loss
         self.state.loss_count += 1
 
-    def _backward(self, batch: Batch, targets: Targets, *, low: bool) -> tuple[float, float]:
+    def _backward(self, batch: Any, *, low: bool) -> tuple[float, float]:
         """(loss, norm of its gradients), which are in the network then."""
         torch.manual_seed(((self.recipe.training.seed * 1_000_003 + self.state.step) * 4099 + self.world.rank) % 2**63)
-        with torch.autocast(self.device.type, torch.bfloat16, enabled=low):
-            logits = self.wrapped(batch.images.contiguous(memory_format=CHANNELS_LAST[batch.images.ndim - 2]))
-        loss = deep_supervision(lambda head: self.loss(head, targets), logits, self.recipe.loss.heads)
+        loss = self.objective.loss(self.wrapped, batch, low=low)
         self.optimizer.zero_grad(set_to_none=True)
         loss.backward()  # type: ignore[no-untyped-call]
         return float(loss.detach()), gradient_norm(self.network, self.recipe.training.clip)
@@ -233,62 +206,46 @@ class Trainer:
         state.history.append(LogRow(state.step, round(state.seconds, 3), self.optimizer.param_groups[0]["lr"], loss, None))
         state.loss_sum, state.loss_count = 0.0, 0
 
-    def _plan_validations(self, step_seconds: float, held_out: Dataset) -> None:
+    @property
+    def held_out(self) -> int:
+        """How many images are."""
+        return 0 if self.objective.validation is None else len(self.objective.validation)
+
+    def _scored(self, *, last: bool = False) -> int:
+        """How many of the held-out images are scored at a time, or in the end."""
+        return (self.state.images or [self.held_out, self.held_out])[last]
+
+    def _plan_validations(self, step_seconds: float) -> None:
         """How many of the held-out images each validation scores, and what time is kept back for the end."""
         step_seconds, _ = self.world.largest([step_seconds, 0.0], self.device)
-        pixels = [math.prod(held_out.facts.sizes[i]) for i in self._order(held_out)]
-        patch = math.prod(self.sampling.geometry.target) * self.batch
-        both = 2 if self.recipe.training.average is not None else 1
-        wanted = self.recipe.prediction.augment
-        tried = len(self._copies("symmetries")) + 1 if wanted is None else len(self._copies(wanted))
-        tried += HEADS_WORK if has_heads(self.network) else 0
-        usual = self.budget.affordable_images(pixels, patch, step_seconds, networks=both)
-        last = self.budget.affordable_images(pixels, patch, step_seconds, networks=tried, last=True)
+        work = self.objective.work(self.network)
+        pixels, both = work.pixels, 2 if self.recipe.training.average is not None else 1
+        usual = self.budget.affordable_images(pixels, work.step, step_seconds, networks=both)
+        last = self.budget.affordable_images(pixels, work.step, step_seconds, networks=work.trials, last=True)
         self.state.images = [usual, last]
-        a_pixel = FLOAT32_WORK / STEP_WORK * step_seconds / patch
-        tuning = (self._tuning_seconds() or 0.0) if self.task.kind == "instances" else 0.0
+        a_pixel = FLOAT32_WORK / STEP_WORK * step_seconds / work.step
         self.state.foreseen = a_pixel * both * sum(pixels[:usual])
-        self.state.reserve = self.state.foreseen + a_pixel * tried * sum(pixels[:last]) + tuning
+        self.state.reserve = self.state.foreseen + a_pixel * work.trials * sum(pixels[:last]) + work.seconds
         if usual < len(pixels):
             self.progress.say(f"{usual} of the {len(pixels)} images held out are scored at a time, the same ones always, to keep "
                               "validation within a tenth of the work")
 
-    def _tuning_seconds(self) -> float | None:
-        """For trying thresholds; None for a budget in steps, which must not depend on time."""
-        return None if self.budget.minutes is None else TUNING_SHARE * 60 * self.budget.minutes
-
-    def _order(self, held_out: Dataset) -> list[int]:
-        """The held-out images in the order in which they are scored."""
-        rng = np.random.Generator(np.random.Philox(key=[self.recipe.training.seed, 0x0DDE]))
-        return [int(i) for i in rng.permutation(len(held_out))]
-
-    def _judge(self, held_out: Dataset, *, last: bool = False) -> Judge:
-        count = (self.state.images or [len(held_out), len(held_out)])[last]
-        return Judge(held_out, self.task, self.device, self._order(held_out)[:count], self.world)
-
-    def _copies(self, mode: Augment) -> list[Symmetry]:
-        augmentation = self.recipe.augmentation
-        return symmetries(mode, len(self.sampling.geometry.target), augmentation.flip, turn=augmentation.rotate90,
-                          rotations=self.recipe.prediction.rotations)
-
-    def _score_before(self, held_out: Dataset, begun: dict[str, Tensor]) -> None:
+    def _score_before(self, begun: dict[str, Tensor]) -> None:
         """Of weights that come from elsewhere: they are the best until others score better on the same images."""
         with self._reading(), weights_of(self.network, begun):
-            score = self._judge(held_out).score(self.network, self.thresholds)
+            score = self.objective.score(self.network, self._scored())
         self.state.before = {"value": score.value, **score.parts}
-        self.state.best_step, self.state.best_score, self.state.best_parts = 0, score.value, dict(score.parts)
-        self.state.best_images = list(score.images)
-        self.state.best = {k: v.detach().cpu() for k, v in begun.items()}
-        self.progress.say(f"before training, {score_name(self.task)} on the images held out: {score.value:.4f}")
+        keep(self.state, score, begun, 0)
+        self.progress.say(f"before training, {self.objective.score_is} on the images held out: {score.value:.4f}")
 
-    def _validate(self, held_out: Dataset, fraction: float) -> None:
+    def _validate(self, fraction: float) -> None:
         """Score the weights and their average, keep them unless earlier ones are clearly better, save."""
-        start, state, judge = time.perf_counter(), self.state, self._judge(held_out)
+        start, state = time.perf_counter(), self.state
         with self._reading():
-            scores = {False: judge.score(self.network, self.thresholds)}
+            scores = {False: self.objective.score(self.network, self._scored())}
             if state.average:
                 with weights_of(self.network, state.average):
-                    scores[True] = judge.score(self.network, self.thresholds)
+                    scores[True] = self.objective.score(self.network, self._scored())
         averaged = max(scores, key=lambda averaged: scores[averaged].value)
         self._keep(scores[averaged], averaged=averaged)
         best = scores[averaged].value
@@ -306,7 +263,7 @@ class Trainer:
                                   if fraction < 0.79 else "the last fifth of the time: the rate is brought down")
         self._save()
         if nothing_learnt(fraction, state.step, state.barren, state.history):
-            raise self.barren()
+            raise self.objective.barren()
 
     def _keep(self, score: Score, *, averaged: bool) -> None:
         state = self.state
@@ -314,35 +271,21 @@ class Trainer:
             return
         if score.value < (state.before.get("value") or -1.0):
             return  # what it began with is never replaced by less
-        weights = state.average if averaged else self.network.state_dict()
-        state.best_step, state.best_score, state.best_parts, state.averaged = state.step, score.value, dict(score.parts), averaged
-        state.best_images = list(score.images)
-        state.best = {k: v.detach().cpu().clone() for k, v in weights.items()}
+        keep(state, score, state.average if averaged else self.network.state_dict(), state.step)
+        state.averaged = averaged
 
     def _try_out(self) -> None:
         """With the best weights: the thresholds of objects, and whether the mean over copies predicts better."""
         state = self.state
         state.augment = self.recipe.prediction.augment or "none"
-        if self.validation is None or not state.best:
+        if not self.held_out or not state.best:
             return
-        judge, thresholds = self._judge(self.validation, last=True), self.thresholds
         with weights_of(self.network, state.best):
-            if self.task.kind == "instances" and self.world.size == 1:
-                state.augment, thresholds, found = choose_together(self.network, judge, self.recipe.prediction.augment,
-                                                                   self._copies, thresholds, seconds=self._tuning_seconds())
-            else:
-                state.augment, found = choose_augment(self.network, judge, self.recipe.prediction.augment, self._copies,
-                                                      thresholds)
-            state.trials |= {k: v for k, v in found.items() if math.isfinite(v)}
-            if self.task.kind == "classes" and self.task.entries == 2 and self.world.size == 1:
-                wanted = self.recipe.prediction
-                state.thresholds, found = tune_cut(self.network, judge, self._copies(state.augment), calibrate=wanted.calibrate,
-                                                   radius=wanted.median)
-                state.trials |= found
-            if self.world.size == 1:
-                state.heads = score_heads(self.network, judge, thresholds, self.progress)
-        if self.task.kind == "instances":
-            state.thresholds = thresholds.to_dict()
+            found = self.objective.try_out(self.network, self._scored(last=True))
+        state.augment, state.heads = found.augment, list(found.heads)
+        state.trials |= found.scores
+        if found.thresholds is not None:
+            state.thresholds = dict(found.thresholds)
         state.seconds = time.perf_counter() - self.began
 
     def _save(self, *, last: bool = False) -> None:
@@ -367,8 +310,6 @@ class Trainer:
     def _note(self) -> str:
         rows = self.state.history
         loss = next((f"loss {r.loss:.3f}" for r in reversed(rows) if r.loss is not None), "")
-        score = next((f"validation {score_name(self.task)} {r.validation_score:.3f}" for r in reversed(rows)
+        score = next((f"validation {self.objective.score_is} {r.validation_score:.3f}" for r in reversed(rows)
                       if r.validation_score is not None), "")
         return " · ".join(part for part in (f"step {self.state.step}", loss, score) if part)
-
-

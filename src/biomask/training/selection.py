@@ -2,9 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
 
 import numpy as np
+from torch import Tensor
+
+if TYPE_CHECKING:
+    from biomask.training.objective import Score
+    from biomask.training.resume import State
 
 #: How sure a difference must be (one-sided t-test of the paired differences).
 SURE = 0.95
@@ -29,3 +35,12 @@ def clearly_better(one: Sequence[float | None], other: Sequence[float | None]) -
 
     error = differences.std(ddof=1) / n**0.5
     return bool(differences.mean() > max(t.ppf(SURE, n - 1) * error, 1e-9))
+
+
+def keep(state: State, score: Score, weights: Mapping[str, Tensor], step: int) -> None:
+    """Make these the best weights so far, copied to the CPU."""
+    state.best_step, state.best_score, state.best_parts = step, score.value, dict(score.parts)
+    state.best_images = list(score.images)
+    state.best = {k: v.detach().cpu().clone() for k, v in weights.items()}
+    if score.thresholds:
+        state.thresholds = dict(state.thresholds) | dict(score.thresholds)

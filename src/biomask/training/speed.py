@@ -190,13 +190,16 @@ class Estimate:
     ends_at: datetime | None
     until_flat: bool = False
     """Whether it may end before."""
+    images: bool = False
+    """Whether a step takes images or crops of them, as detectors do, rather than patches."""
 
     @property
     def sentence(self) -> str:
         """For the user, before training starts."""
         most = "at most " if self.until_flat else "about "
         time_of_day = "" if self.ends_at is None else f", until {most if self.until_flat else 'about '}{self._clock()}"
-        return (f"{most}{_rounded(self.steps):,} steps of {self.batch} patches, {seconds(self.seconds_a_step)} each, in "
+        what = "images" if self.images else "patches"
+        return (f"{most}{_rounded(self.steps):,} steps of {self.batch} {what}, {seconds(self.seconds_a_step)} each, in "
                 f"{duration(self.minutes)}{time_of_day}; about {gigabytes(self.memory_bytes)} of memory")
 
     def _clock(self) -> str:
@@ -209,7 +212,8 @@ class Estimate:
 
 
 def estimate(cost: StepCost, machine: Machine, *, bfloat16: bool, steps: int | None = None, minutes: float | None = None,
-             seconds_a_step: float | None = None, now: datetime | None = None, until_flat: bool = False) -> Estimate:
+             seconds_a_step: float | None = None, now: datetime | None = None, until_flat: bool = False,
+             images: bool = False) -> Estimate:
     """From the cost of a step, or its measured seconds, and a budget in steps or minutes (exactly one).
 
     now: when it starts; None leaves out when it ends. A step of many processes costs each its share.
@@ -223,7 +227,7 @@ def estimate(cost: StepCost, machine: Machine, *, bfloat16: bool, steps: int | N
     share = cost.with_batch(max(1, -(-cost.batch // machine.processes)))
     memory = share.memory(bfloat16) + (0 if machine.device == "cuda" else PROGRAM)
     ends = now + timedelta(minutes=length) if now is not None else None
-    return Estimate(cost.batch, found, each, length, memory, ends, until_flat)
+    return Estimate(cost.batch, found, each, length, memory, ends, until_flat, images)
 
 
 def _rounded(n: int) -> int:

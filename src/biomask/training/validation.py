@@ -20,6 +20,7 @@ from biomask.prediction.maps import Symmetry, decide, predict_maps
 from biomask.prediction.overlap_tile import geometry_of
 from biomask.tiling import choose_tile, smallest_tile
 from biomask.training.distributed import World
+from biomask.training.objective import Score
 
 if TYPE_CHECKING:
     from biomask.data.dataset import Dataset
@@ -28,22 +29,6 @@ if TYPE_CHECKING:
 LARGEST_READ = 1024 * 1024
 
 AS_IT_IS = (Symmetry((), False),)
-
-
-@dataclass(frozen=True)
-class Score:
-    """On held-out images."""
-
-    value: float
-    """What weights are chosen by, 0..1. Classes: the mean Dice of all classes, background too, pooled over pixels,
-    so that either class of two may be the one that matters. Multilabel: the mean Dice of the structures, pooled. Instances:
-    the average precision, mean over IoU thresholds 0.5, 0.55, … 0.95 and over images."""
-    parts: dict[str, float | None] = field(default_factory=dict)
-    """Dice by name of class or structure; of instances also "ap50". None where undefined."""
-    barren: bool = False
-    """Whether one and the same class was predicted everywhere (no structure at all, no foreground)."""
-    images: tuple[float | None, ...] = ()
-    """The value of each image alone; None where undefined."""
 
 
 def score_name(task: Task) -> str:

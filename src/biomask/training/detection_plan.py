@@ -1,0 +1,249 @@
+"""What a detector's recipe leaves open, chosen from the objects: anchors, windows, limits, batch, rate and length.
+
+A plan follows from the data, the kind of machine and the budget alone, never from measured time or free memory.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from math import ceil, prod
+from typing import Any
+
+import numpy as np
+
+from biomask.data.object_facts import ObjectFacts
+from biomask.models.mask_rcnn.resize import resized
+from biomask.recipe import Recipe
+from biomask.tiling import round_up
+from biomask.training.choices import percent
+from biomask.training.plan import CAP
+from biomask.training.speed import Machine, duration
+
+#: Anchor sizes of the finest level that are considered, in pixels as the network sees them; each further level doubles them.
+FINEST = (4, 6, 8, 12, 16, 24, 32, 48, 64)
+LEVELS = 5
+
+#: The paper's ratios, height over width.
+RATIOS = (0.5, 1.0, 2.0)
+
+#: An object is in reach of an anchor that overlaps it by this IoU on the same centre.
+REACH = 0.5
+
+#: Most detections of an image over the most objects of a training image, and at least so many.
+HEADROOM, LEAST_DETECTIONS = 1.5, 100
+
+#: Crops are this many times as long as nearly all objects, a multiple of the coarsest stride, and at least so long.
+TIMES, STRIDE, LEAST_CROP = 3.0, 32, 128
+
+#: Objects longer than this share of the largest crop do not fit in one; whole images are learnt from then.
+FITS = 0.6
+
+#: Crops with fewer objects than this are laid on one, half of the time.
+FEW_OBJECTS = 2.0
+
+#: Images of a step on a CPU, and most on a GPU; bytes that one of a million pixels takes there, with ResNet-50, in training.
+CPU_BATCH, GPU_BATCH, BYTES_A_MEGAPIXEL = 2, 16, 5e9
+
+#: Share of the memory that a training may be planned to take.
+MEMORY_SHARE = 0.7
+
+#: Stages of the backbone that are learnt: all, or without the first convolution and the first stage.
+ALL, KEPT = 5, 3
+
+#: Steps at least, of a length that comes from the number of images.
+LEAST_STEPS = 500
+
+
+@dataclass(frozen=True)
+class DetectionPlan:
+    """A detector's training with nothing open."""
+
+    recipe: Recipe
+    sentences: tuple[str, ...]
+    """What was chosen and why, in reading order."""
+    warnings: tuple[str, ...] = ()
+
+
+def seen_size(size: Sequence[int], options: Mapping[str, Any]) -> tuple[int, int]:
+    """(Y, X) of an image as the network sees it. options: of the network."""
+    short = options.get("short_side", 800)
+    side = max(short) if isinstance(short, (list, tuple)) else short
+    return resized((size[0], size[1]), side, options.get("long_side", 1333))
+
+
+def plan_detection(recipe: Recipe, sizes: Sequence[Sequence[int]], facts: ObjectFacts, machine: Machine, *,
+                   begins: bool = False) -> DetectionPlan:
+    """Choose what the recipe leaves open. sizes: (Y, X) of the images. begins: whether it begins with weights from elsewhere."""
+    said, warnings = [_described(facts, sizes)], list[str]()
+    options = dict(recipe.network.options)
+    patch = _window(recipe, options, sizes, facts, said)
+    _branches(recipe, options, facts, said)
+    _frozen(options, begins, said)
+    _anchors(options, sizes, facts, said, warnings)
+    _limits(options, facts, said)
+    seen = prod(patch) if patch is not None else float(np.median([prod(seen_size(s, options)) for s in sizes]))
+    training: dict[str, Any] = {"patch": patch, "batch": _batch(recipe, seen, machine, said)}
+    training["oversample"] = _focus(recipe, patch, sizes, facts, said)
+    training["lr"] = _rate(recipe, training["batch"], said)
+    training |= _length(recipe, training["batch"], len(sizes), machine, said)
+    complete = recipe.model_copy(update={"network": recipe.network.model_copy(update={"options": options}),
+                                         "training": recipe.training.model_copy(update=training)})
+    return DetectionPlan(complete, tuple(said), tuple(warnings))
+
+
+def _described(facts: ObjectFacts, sizes: Sequence[Sequence[int]]) -> str:
+    """The data in a sentence."""
+    low, high = min(sizes, key=prod), max(sizes, key=prod)
+    text = f"{facts.images} images of {low[0]} × {low[1]}" + (f" to {high[0]} × {high[1]}" if tuple(low) != tuple(high) else "")
+    where = "" if facts.looked_at == facts.images else f" in {facts.looked_at} of them"
+    return (f"{text} px; {facts.objects:,} objects{where}, {facts.per_image[0]} an image, at most {facts.per_image[2]}, "
+            f"of {facts.sides[2]:.0f} px (90 % have {facts.sides[1]:.0f} to {facts.sides[3]:.0f} px)")
+
+
+def _window(recipe: Recipe, options: dict[str, Any], sizes: Sequence[Sequence[int]], facts: ObjectFacts,
+            said: list[str]) -> tuple[int, int] | None:
+    """Largest size of a sample, (Y, X); None = whole images. Where neither it nor the network's size is given, both are chosen."""
+    given, largest = recipe.training.patch, recipe.detection.largest_patch
+    if given is not None:
+        said.append(f"crops of {given[0]} × {given[-1]} px: as given")
+        return given[0], given[-1]
+    if options.get("short_side", 800) is not None:
+        said.append(f"whole images, their shorter side resized to {options.get('short_side', 800)} px")
+        return None
+    length = facts.sides[3]
+    if length > FITS * largest:
+        options |= {"short_side": largest, "long_side": 2 * largest}
+        said.append(f"whole images, their shorter side resized to {largest} px: objects have up to {length:.0f} px, too much for a "
+                    f"crop of {largest}")
+        return None
+    side = min(largest, max(LEAST_CROP, round_up(ceil(TIMES * length), STRIDE)))
+    if all(max(s) <= side for s in sizes):
+        said.append(f"whole images: none is longer than {side} px")
+    else:
+        said.append(f"crops of {side} × {side} px: {side / max(length, 1):.1f} times nearly every object")
+    return side, side
+
+
+def _branches(recipe: Recipe, options: dict[str, Any], facts: ObjectFacts, said: list[str]) -> None:
+    """Whether masks and keypoints are learnt, where that is open: what most objects have."""
+    points = facts.keypoints
+    if options.get("keypoints", 0) is None:
+        options["keypoints"] = len(points) if points is not None and facts.with_keypoints else 0
+        if options["keypoints"]:
+            share = percent(facts.with_keypoints / max(1, facts.objects))
+            said.append(f"{options['keypoints']} keypoints are learnt: {share} of the objects have some")
+    if options.get("masks", True) is None:
+        options["masks"] = recipe.network.name != "faster-rcnn" and 2 * facts.boxes_alone < max(1, facts.objects)
+        if not options["masks"] and recipe.network.name != "faster-rcnn":
+            said.append(f"no masks are learnt: {facts.boxes_alone} of {facts.objects} objects have a box alone")
+
+
+def _frozen(options: dict[str, Any], begins: bool, said: list[str]) -> None:
+    """Batch normalisation and how many stages are learnt, where they are open: with weights from elsewhere as in the paper."""
+    if options.get("norm", "frozen") is None:
+        options["norm"] = "frozen" if begins else "batch"
+        said.append("batch normalisation keeps the statistics that it came with" if begins else
+                    "batch normalisation is trained: no weights were given to begin with (--from)")
+    if options.get("trainable", 5) is None:
+        options["trainable"] = KEPT if begins else ALL
+        if begins:
+            said.append("the backbone's first convolution and first stage keep their weights")
+
+
+def _anchors(options: dict[str, Any], sizes: Sequence[Sequence[int]], facts: ObjectFacts, said: list[str],
+             warnings: list[str]) -> None:
+    """Anchor sizes where they are open, else whether those given reach the objects."""
+    scale = float(np.median([seen_size(s, options)[0] / s[0] for s in sizes]))
+    ratios = options.get("anchor_ratios") or RATIOS
+    options |= {"anchor_ratios": list(ratios)} if "anchor_ratios" in options else {}
+    given = options.get("anchor_sizes", (32, 64, 128, 256, 512))
+    flat = [a for level in given for a in ([level] if isinstance(level, (int, float)) else level)] if given else []
+    sides = f"objects are {facts.sides[1] * scale:.0f} to {facts.sides[3] * scale:.0f} px" + (
+        " as the network sees them" if abs(scale - 1) > 0.01 else "")
+    if not len(facts.boxes):
+        options["anchor_sizes"] = list(given or (32, 64, 128, 256, 512))
+        return
+    if given is None:
+        flat = max(([first * 2**level for level in range(LEVELS)] for first in FINEST),
+                   key=lambda found: _reach(facts, found, ratios, scale))
+        options["anchor_sizes"] = flat
+    share = _reach(facts, flat, ratios, scale)[0]
+    said.append(f"{sides}: anchors {', '.join(f'{a:g}' for a in flat)} px" + (" as given" if given is not None else "")
+                + f", {percent(share)} of the objects overlap one by half or more")
+    if share < 0.8:
+        warnings.append(f"anchors of {', '.join(f'{a:g}' for a in flat)} px reach {percent(share)} of the objects: "
+                        "leave network.options.anchor_sizes=null, which fits them to the objects, or add ratios")
+
+
+def _reach(facts: ObjectFacts, sizes: Sequence[float], ratios: Sequence[float], scale: float) -> tuple[float, float]:
+    """(share of the objects that an anchor overlaps by half, mean overlap with the best one)."""
+    overlaps = facts.anchor_overlaps(sizes, ratios, scale)
+    return round(float((overlaps >= REACH).mean()), 3), float(overlaps.mean())
+
+
+def _limits(options: dict[str, Any], facts: ObjectFacts, said: list[str]) -> None:
+    """Most detections, and proposals enough for them."""
+    limits = dict(options.get("limits") or {})
+    needed = max(LEAST_DETECTIONS, round_up(ceil(HEADROOM * facts.per_image[2]), 10))
+    if limits.get("detections") is None:
+        limits["detections"] = needed
+        said.append(f"at most {needed} detections an image: " + (
+            f"{HEADROOM:g} times the {facts.per_image[2]} of the fullest one" if needed > LEAST_DETECTIONS else
+            f"the usual, the fullest one has {facts.per_image[2]} objects"))
+    most = limits["detections"]
+    for name, usual in (("proposals", 1000), ("proposals_before_nms", 1000)):
+        if limits.get(name, usual) < 2 * most:
+            limits[name] = 2 * most
+    options["limits"] = limits
+
+
+def _batch(recipe: Recipe, pixels: float, machine: Machine, said: list[str]) -> int:
+    given = recipe.training.batch
+    if given is not None:
+        return given
+    batch = CPU_BATCH
+    if machine.device == "cuda":
+        fits = MEMORY_SHARE * machine.memory * machine.processes / (BYTES_A_MEGAPIXEL * pixels / 1e6)
+        batch = max(1, min(GPU_BATCH, 2 ** max(0, int(fits).bit_length() - 1)))
+    batch = round_up(batch, machine.processes)
+    said.append(f"{batch} images a step: " + ("what fits into the memory, at most the paper's 16" if machine.device == "cuda" else
+                                              "more would make steps slow on this machine"))
+    return batch
+
+
+def _rate(recipe: Recipe, batch: int, said: list[str]) -> float:
+    """The recipe's, in proportion to the batch where it says for which one it is."""
+    lr, reference = recipe.training.lr, recipe.detection.reference_batch
+    if reference is None or reference == batch:
+        return lr
+    said.append(f"rate {lr * batch / reference:.3g}: {lr:g} for {reference} images a step, in proportion")
+    return lr * batch / reference
+
+
+def _focus(recipe: Recipe, patch: tuple[int, int] | None, sizes: Sequence[Sequence[int]], facts: ObjectFacts,
+           said: list[str]) -> float:
+    """Share of the crops that are laid on an object."""
+    if recipe.training.oversample is not None:
+        return recipe.training.oversample
+    area = float(np.median([prod(s) for s in sizes]))
+    expected = facts.per_image[0] * min(1.0, prod(patch) / area) if patch is not None else FEW_OBJECTS
+    share = 0.5 if expected < FEW_OBJECTS else 0.0
+    if share:
+        said.append(f"{percent(share)} of the crops are laid on an object: elsewhere they would hold {expected:.1f} of them")
+    return share
+
+
+def _length(recipe: Recipe, batch: int, images: int, machine: Machine, said: list[str]) -> dict[str, Any]:
+    """The budget, where none is given: passes over the images, or until the score is flat."""
+    settings, passes = recipe.training, recipe.detection.passes
+    if settings.steps is not None or settings.minutes is not None:
+        return {}
+    if passes is not None:
+        steps = max(LEAST_STEPS, ceil(passes * images / batch))
+        said.append(f"{steps:,} steps: each of {images} images about {steps * batch / images:.3g} times (--steps, --minutes)")
+        return {"steps": steps}
+    cap = CAP[machine.device]
+    said.append(f"training ends when the held-out images score no better any more, at the latest after {duration(cap)}: no budget "
+                "was given (--minutes, --steps)")
+    return {"minutes": cap, "until_flat": True}
