@@ -4,23 +4,30 @@ import errno
 import json
 import subprocess
 import sys
+from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from torch import nn
 
+from biomask.checkpoint import Model, ModelHeader
 from biomask.comparison import cell, run
+from biomask.comparison.cell import operations
 from biomask.comparison.cells import Cell
 from biomask.comparison.curve import AHEAD, NOISE, forecast
 from biomask.comparison.options import CompareOptions, checked_names
 from biomask.comparison.splits import TestSplit as Split
 from biomask.comparison.splits import choose_splits, read_splits, some_of
-from biomask.comparison.table import holm, image_scores, rows_of
+from biomask.comparison.table import holm, image_scores, joined, rows_of
 from biomask.errors import DiskFullError, InputError, ReadError, UsageError
+from biomask.io.detections import DETECTIONS, DetectedImage, read_detections, write_detections
+from biomask.labels import Legend
 from biomask.progress import Silent
-from biomask.recipe import Recipe
+from biomask.recipe import NetworkSettings, Recipe
+from biomask.shapes import Category
 
 
 def dataset(names, groups=None):
@@ -221,3 +228,23 @@ class TestAFullDisk:
         else:
             assert len(run._run_all(*told)) == 3
         assert len(lines) == begun
+
+
+class TestDetectors:
+    """Beside other systems: their files are joined over folds too, and their operations are not counted."""
+
+    def test_detections_of_folds_are_joined(self, tmp_path):
+        found = {"a.png": [[1.0, 2.0, 3.0, 4.0]], "b.png": [], "c.png": [[5.0, 6.0, 1.0, 1.0]]}
+        for fold, names in (("1", ["a.png", "b.png"]), ("2", ["c.png"])):
+            images = [DetectedImage(n, (10, 12), np.full(len(found[n]), 7), np.full(len(found[n]), 0.5),
+                                    np.array(found[n]).reshape(-1, 4)) for n in names]
+            write_detections(tmp_path / fold / DETECTIONS, images, [Category("cell", 7)])
+            (tmp_path / fold / "run.json").write_text(json.dumps({"images": {name: {} for name in names}}))
+        out = joined(tmp_path, "detector-seed-0", [tmp_path / "1", tmp_path / "2"])
+        assert {i.file_name: i.boxes.tolist() for i in read_detections(out / DETECTIONS).images} == found
+
+    def test_operations_are_not_counted(self):
+        recipe = Recipe(name="d", network=NetworkSettings(name="mask-rcnn"))
+        header = ModelHeader(recipe=recipe, in_channels=1, spatial_dims=2, kind="instances",
+                             legend=Legend.of_values([0, 1]).to_json())
+        assert operations(Model(nn.Identity(), header, Path())) is None

@@ -234,7 +234,7 @@ class TestObjects:
     def test_overlaps_go_to_the_last_and_are_counted(self, tmp_path):
         (raw,) = read_truth(self.pair(tmp_path, self.square(0, 0), self.square(3, 3)), (20, 20), SETTINGS)
         assert (raw.array == 2).sum() == 25
-        assert "4 pixels belong to several objects" in raw.notes[0]
+        assert "4 pixels given to the last of several objects" in raw.notes[0]
 
     def test_an_empty_mask_is_told(self, tmp_path):
         (raw,) = read_truth(self.pair(tmp_path, self.square(0, 0), np.zeros((20, 20), bool)), (20, 20), SETTINGS)
@@ -300,8 +300,8 @@ class TestOutlines:
 
     def test_what_lies_outside_is_told(self, tmp_path):
         raw = read(self.labelme(tmp_path), (6, 6), form="shapes")
-        assert any("reach out of the image" in n for n in raw.notes)
-        assert any("1 outlines cover no pixel" in n for n in read(self.labelme(tmp_path), (5, 5), form="shapes").notes)
+        assert any("reaching out of the image" in n for n in raw.notes)
+        assert any("1 outline covering no pixel" in n for n in read(self.labelme(tmp_path), (5, 5), form="shapes").notes)
 
     def test_nothing_drawn_is_an_empty_image(self, tmp_path):
         raw = read(self.labelme(tmp_path, shapes=[]), (20, 20), form="shapes")

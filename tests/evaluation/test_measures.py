@@ -88,7 +88,7 @@ def objects(out: Path, truth: Path) -> list[tuple[np.ndarray, np.ndarray]]:
 
 
 def test_every_name_has_a_measure_and_what_it_says():
-    assert tuple(MEASURES) == METRICS
+    assert tuple(dict.fromkeys(name.partition("_")[0] for name in MEASURES)) == METRICS  # of COCO one of each kind
     assert all(m.title and m.scores and all(m.says) for m in MEASURES.values())
 
 
@@ -201,10 +201,12 @@ class TestFit:
         heard = Heard()
         got = evaluate(predicted(tmp_path / "out"), true_masks(tmp_path / "t"), options=asked("all"), progress=heard)["metrics"]
         assert list(got) == ["isbi", "fcn", "article"]
-        assert [line for line in heard.lines if "--metrics" in line] == ["--metrics ctc is left out: it is of objects (--labels "
-                                                                         "instances)"]
+        assert [line for line in heard.lines if "--metrics" in line] == [
+            "--metrics ctc is left out: it is of objects (--labels instances)",
+            "--metrics coco is left out: COCO's table is of objects (--labels instances)"]
         objects(tmp_path / "objects", tmp_path / "ids")
-        assert list(evaluate(tmp_path / "objects", tmp_path / "ids", options=asked("all"))["metrics"]) == ["ctc"]
+        assert list(evaluate(tmp_path / "objects", tmp_path / "ids", options=asked("all"))["metrics"]) == [
+            "ctc", "coco_boxes", "coco_masks"]
 
     @pytest.mark.parametrize(("name", "why"), [("ctc", "of objects"), ("article", "probabilities")])
     def test_one_that_is_named_and_does_not_fit_is_an_error(self, tmp_path, name, why):
@@ -223,7 +225,7 @@ class TestFit:
     def test_a_name_that_is_unknown_is_refused_before_anything_is_read(self):
         with pytest.raises(UsageError, match="--metrics rand is unknown") as error:
             EvaluateOptions(metrics=("rand",))
-        assert "isbi, fcn, ctc, article" in str(error.value)
+        assert "isbi, fcn, ctc, coco, article" in str(error.value)
 
 
 class TestShown:

@@ -50,4 +50,4 @@ def test_other_formats_say_what_they_do_not_hold(tmp_path: Path) -> None:
     assert done.objects == 1
     assert done.notes == (
         "a: annotation 3 (it has no outline, a box at most)", "a: fish 2 (a crowd of objects that nobody told apart)",
-        "a: keypoints of 1 objects (only COCO holds them)")
+        "a: keypoints of 1 object (only COCO holds them)")

@@ -32,7 +32,7 @@ def test_real_polygons(data_root: Path, name: str) -> None:
     truth = json.loads((data_root / "coco_mini" / "annotations" / f"{name}.json").read_text())
     sizes = {i["id"]: (i["height"], i["width"]) for i in truth["images"]}
     polygons = [(a["segmentation"], sizes[a["image_id"]]) for a in truth["annotations"] if isinstance(a["segmentation"], list)]
-    assert len(polygons) > 500 and any(len(p) > 1 for p, _ in polygons)
+    assert any(len(p) > 1 for p, _ in polygons)
     for polygon, size in polygons:
         check(polygon, size)
 
@@ -40,18 +40,19 @@ def test_real_polygons(data_root: Path, name: str) -> None:
 NUMBERS = st.one_of(st.integers(-4, 24).map(float), st.floats(-4, 24, width=32))
 
 
-@settings(max_examples=300)
+@settings(max_examples=100)
 @given(st.lists(st.lists(st.tuples(NUMBERS, NUMBERS), min_size=3, max_size=7), min_size=1, max_size=3))
 def test_any_polygons(polygons: list[list[tuple[float, float]]]) -> None:
     """Crossing themselves and each other, with repeated points, and in part outside the image."""
     check([[v for point in polygon for v in point] for polygon in polygons], (17, 20))
 
 
-@pytest.mark.parametrize("polygon", [[1, 2, 3], [1, 2, float("nan"), 4, 5, 6], [[1, 2], [3, 4]], ["a", "b"], [0, 0, 1e8, 1, 5, 5], [1e12] * 6])
+@pytest.mark.parametrize("polygon", [[1, 2, 3], [1, 2, float("nan"), 4, 5, 6], [[1, 2], [3, 4]], ["a", "b"],
+                                     [0, 0, 1e8, 1, 5, 5], [1e12] * 6])
 def test_what_is_no_polygon(polygon: list[float]) -> None:
     with pytest.raises(LabelsError):
         polygon_bounds([polygon], (10, 10))
 
 
 def test_nothing() -> None:
-    assert not len(polygon_bounds([], (10, 10))) and not len(polygon_bounds([[]], (10, 10)))
+    assert [len(polygon_bounds(p, (10, 10))) for p in ([], [[]])] == [0, 0]

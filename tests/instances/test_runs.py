@@ -15,7 +15,8 @@ from biomask.instances.runs import Runs, grouped, shared_pixels
 #: pycocotools' own arrays, with numpy 2.
 pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")
 
-STACKS = hnp.arrays(bool, hnp.array_shapes(min_dims=3, max_dims=3, min_side=1, max_side=9), elements=st.booleans(), fill=st.booleans())
+STACKS = hnp.arrays(bool, hnp.array_shapes(min_dims=3, max_dims=3, min_side=1, max_side=9), elements=st.booleans(),
+                    fill=st.booleans())
 
 
 def runs_of(stack: np.ndarray) -> Runs:
@@ -55,7 +56,8 @@ def test_shared_pixels(stack: np.ndarray, data: st.DataObject) -> None:
     assert got.tolist() == [int((stack[a] & other[b]).sum()) for a, b in pairs]
 
 
-@given(hnp.arrays(np.uint16, hnp.array_shapes(min_dims=2, max_dims=2, min_side=1, max_side=9), elements=st.sampled_from([0, 1, 7, 900])))
+@given(hnp.arrays(np.uint16, hnp.array_shapes(min_dims=2, max_dims=2, min_side=1, max_side=9),
+                  elements=st.sampled_from([0, 1, 7, 900])))
 def test_of_ids(labels: np.ndarray) -> None:
     runs, ids = Runs.of_ids(labels)
     assert ids.tolist() == sorted(set(np.unique(labels).tolist()) - {0})

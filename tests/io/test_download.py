@@ -14,7 +14,8 @@ from hypothesis import strategies as st
 
 from biomask.errors import DiskFullError, NetworkError, ReadError, UsageError, WriteError
 from biomask.io import download as module
-from biomask.io.download import Checksum, _Redirects, download
+from biomask.io.download import Checksum, download
+from biomask.io.web import Redirects
 
 #: No waiting between tries.
 QUICK = {"pauses": (0, 0), "timeout": 5}
@@ -225,8 +226,8 @@ def test_redirections_to_elsewhere_are_refused(web, target, to):
 def test_what_is_encrypted_stays_so():
     request = urllib.request.Request("https://example.org/a")
     with pytest.raises(ReadError, match="not followed"):
-        _Redirects().redirect_request(request, None, 302, "Found", Message(), "http://example.org/a")
-    assert _Redirects().redirect_request(request, None, 302, "Found", Message(), "https://example.org/b").full_url.endswith("/b")
+        Redirects().redirect_request(request, None, 302, "Found", Message(), "http://example.org/a")
+    assert Redirects().redirect_request(request, None, 302, "Found", Message(), "https://example.org/b").full_url.endswith("/b")
 
 
 @pytest.mark.parametrize("url", ["file:///etc/hostname", "ftp://example.org/a", "weights.pth", "http:///a"])

@@ -17,9 +17,10 @@ from torch import nn
 
 from biomask.errors import SizeError
 from biomask.models.mask_rcnn.types import Limits
+from biomask.prediction.crops import shared_pixels, union
 from biomask.prediction.detect import detect_image
 from biomask.prediction.detections import Detections
-from biomask.prediction.seams import Windows, merged, shared_pixels, union
+from biomask.prediction.seams import Windows, merged
 
 
 class BrightSquares(nn.Module):

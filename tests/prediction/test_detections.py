@@ -4,7 +4,8 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from biomask.prediction.detections import Detections, box_crop, resolve, together
+from biomask.prediction.crops import box_crop
+from biomask.prediction.detections import Detections, resolve, together
 
 
 def detections(rects: list[tuple[int, int, int, int]], scores: list[float], keypoints: np.ndarray | None = None) -> Detections:

@@ -124,6 +124,14 @@ class TestFiles:
         assert (out / "geojson" / "sub" / "b.geojson").is_file()
 
 
+    def test_without_objects_there_are_masks_and_detections(self, tmp_path, images, model):
+        out = api.predict(model, images, tmp_path / "out", PredictOptions(device="cpu", objects=False)).out
+        assert not (out / "labels").exists()
+        assert not (out / "objects.csv").exists()
+        assert (tifffile.imread(out / "masks" / "sub" / "b.tif")[:4, :4] == 3).all()
+        assert sum(len(i) for i in read_detections(out / "detections.json").images) == 3
+
+
 class TestArray:
     def test_is_predicted_like_a_file(self, images, model):
         array = read_image(images / "a.png").array[0]

@@ -35,7 +35,7 @@ def datasets(context: typer.Context, json: Json = None) -> None:
 
 @app.command("get")
 def get_one(
-    names: Annotated[list[str], typer.Argument(metavar="NAME…", help="What to fetch, by the names that biomask datasets lists.")],
+    names: Annotated[list[str], typer.Argument(metavar="NAME", help="What to fetch, by the names that biomask datasets lists.")],
     out: Annotated[Path, typer.Option("--out", "-o", help="Folder for it; nothing is kept elsewhere.")],
     json: Json = None,
 ) -> None:

@@ -21,7 +21,8 @@ def predict(
     probabilities: Annotated[bool, typer.Option(
         "--probabilities", help="Also write probabilities/ (float32, all classes).")] = False,
     tile: Annotated[str | None, typer.Option(
-        help="Pixels kept a tile, whole, or auto (by memory). Tiled equals untiled. Default: the recipe's, auto.")] = None,
+        help="Pixels kept a tile, whole, or auto (by memory; tiled equals untiled). Of detectors the side of a window, auto as in "
+             "training. Default: the recipe's, auto.")] = None,
     memory: Annotated[str | None, typer.Option(help="Bound on the memory used, e.g. 2GB. Default: half of what is free.")] = None,
     augment: Annotated[str | None, typer.Option(
         help="Mean over copies: none, mirrors, symmetries (mirrored and turned, 8 times the work in 2D), or rotations (those that "

@@ -179,7 +179,7 @@ def _objects(truth: Truth, selection: Selection) -> Raw:
         raise errors[0] if len(errors) == 1 else ManyErrors(f"{len(errors)} objects cannot be read:", errors)
     if out is None:
         raise LabelsError("holds no masks of objects", where=truth.where, fix="remove the folder if the image is not annotated")
-    notes = [f"{contested} pixels belong to several objects; the last one has them"] if contested else []
+    notes = [f"{count(contested, 'pixel')} given to the last of several objects that overlap there"] if contested else []
     if empty:
         notes.append(f"{count(len(empty), 'empty mask')} of objects: {', '.join(empty[:5])}")
     return Raw(out, "objects", notes=tuple(notes))
@@ -206,10 +206,10 @@ def _drawn(found: Annotations, size: tuple[int, ...], where: Path) -> Raw:
                           fix=f"give the image on which they were drawn{advice}")
     notes = [f"left out: {what}" for what in found.left_out]
     if drawn.overlaps:
-        notes.append(f"{drawn.overlaps} pixels belong to several outlines; the last one has them")
-    told = ((drawn.empty, "cover no pixel of the image"), (drawn.hidden, "lie under others"),
-            (drawn.outside, "reach out of the image"))
-    notes += [f"{len(numbers)} outlines {said}" for numbers, said in told if numbers]
+        notes.append(f"{count(drawn.overlaps, 'pixel')} given to the last of several outlines that overlap there")
+    told = ((drawn.empty, "covering no pixel of the image"), (drawn.hidden, "below others"),
+            (drawn.outside, "reaching out of the image"))
+    notes += [f"{count(len(numbers), 'outline')} {said}" for numbers, said in told if numbers]
     ignore = None
     if crowds:
         ignore = (rasterise(crowds, size).array > 0) & (drawn.array == 0)

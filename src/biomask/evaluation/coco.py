@@ -93,7 +93,8 @@ def coco_of(predictions: Path, cases: Sequence[Case], legend: Legend) -> Coco:
     """
     entries = [(t.files[0], t.entry) for c in cases if (t := c.pair.truth) is not None and t.form == "coco"]
     shown = [e.name for e in legend][1:]
-    names, kinds, notes, points = tuple(shown), KINDS[:2], (), 0
+    names, kinds, points = tuple(shown), KINDS[:2], 0
+    notes: tuple[str, ...] = ()
     if entries:
         categories = [c for file in dict.fromkeys(file for file, _ in entries) for c in coco_categories(file)]
         names = tuple(dict.fromkeys(c.name for c in categories)) or (UNNAMED,)

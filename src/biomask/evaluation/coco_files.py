@@ -11,13 +11,13 @@ from biomask.data.mistakes import some
 from biomask.data.naming import match
 from biomask.errors import BiomaskError, LabelsError, ManyErrors, MissingPathError, PairingError, UsageError
 from biomask.evaluation.bootstrap import Units
-from biomask.evaluation.coco import DETECTIONS, KINDS, SCORES_OF, Coco, found_kinds, name_of, numbers_of, points_of, true_kinds
+from biomask.evaluation.coco import KINDS, SCORES_OF, Coco, found_kinds, name_of, numbers_of, points_of, true_kinds
 from biomask.evaluation.coco_table import COCO_NAMES
 from biomask.evaluation.coco_truth import UNNAMED, found_by_detector, true_in_coco
 from biomask.evaluation.measures import summarise_measures
 from biomask.evaluation.options import ALL, EvaluateOptions
 from biomask.io.coco import CocoFile, CocoImage, read_coco
-from biomask.io.detections import DetectedImage, DetectionFile, read_detections
+from biomask.io.detections import DETECTIONS, DetectedImage, DetectionFile, read_detections
 from biomask.metrics import CocoKind, MatchedImage, match_image
 from biomask.progress import Progress
 from biomask.shapes import Category

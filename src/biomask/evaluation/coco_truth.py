@@ -11,13 +11,15 @@ import numpy.typing as npt
 from scipy import ndimage
 
 from biomask.errors import LabelsError
-from biomask.instances.coco_fill import polygon_bounds
+from biomask.instances.coco_fill import fill, fine_points
 from biomask.instances.runs import Runs
 from biomask.io.coco import CocoImage
 from biomask.io.coco_objects import CocoObject
 from biomask.io.detections import DetectedImage
 from biomask.labels import Labels
 from biomask.metrics import FoundObjects, TrueObjects
+
+Ints = npt.NDArray[np.int64]
 
 #: Class of true objects where the file has no categories.
 UNNAMED = "object"
@@ -34,16 +36,20 @@ def true_in_coco(image: CocoImage, numbers: Mapping[str, int], size: tuple[int, 
     area or box, its mask says them. An object of a box alone has an empty mask. Raises LabelsError naming the annotation that
     cannot be used.
     """
-    bounds, boxes, areas, points = list[npt.NDArray[np.int64]](), list[Any](), list[float | None](), list[Any]()
-    for own in image.objects:
+    outlines, runs_of = list[list[Ints]](), dict[int, Ints]()
+    boxes, areas, points = list[list[float] | None](), list[float | None](), list[Any]()
+    for n, own in enumerate(image.objects):
         try:
-            bounds.append(_bounds(own, size) if masks or own.area is None or own.box is None else np.zeros(0, np.int64))
+            wanted = own.segmentation if masks or own.area is None or own.box is None else None
+            outlines.append(_outlines(wanted) if isinstance(wanted, list) else [])
+            if wanted and not isinstance(wanted, list):
+                runs_of[n] = _runs(wanted, size)
             boxes.append(_box(own.box))
-            areas.append((_numbers([own.area], 1, "its area is no number") or [None])[0] if own.area is not None else None)
+            areas.append(_area(own.area))
             points.append(_points(own, count))
         except LabelsError as error:
             raise LabelsError(f"annotation {own.id}: {error.what}", fix=error.fix) from error
-    runs = Runs.of_bounds(bounds, size)
+    runs = Runs.of_bounds([runs_of.get(n, b) for n, b in enumerate(fill(outlines, size))], size)
     around = runs.boxes
     known = np.array([around[i] if b is None else b for i, b in enumerate(boxes)], np.float64).reshape(-1, 4)
     pixels = np.where(np.diff(runs.offsets) > 0, runs.areas, known[:, 2] * known[:, 3])
@@ -54,17 +60,21 @@ def true_in_coco(image: CocoImage, numbers: Mapping[str, int], size: tuple[int, 
         np.array(points, np.float64).reshape(len(points), count, 3) if count else None)
 
 
-def _bounds(own: CocoObject, size: tuple[int, int]) -> npt.NDArray[np.int64]:
-    said = own.segmentation
-    if not said:
-        return np.zeros(0, np.int64)
-    if isinstance(said, list):
-        if not isinstance(said[0], list):
-            raise LabelsError("its segmentation is not a list of polygons")
-        return polygon_bounds(said, size)
+def _outlines(said: list[Any]) -> list[Ints]:
+    if said and not isinstance(said[0], list):
+        raise LabelsError("its segmentation is not a list of polygons")
+    return [fine_points(polygon) for polygon in said]
+
+
+def _runs(said: Any, size: tuple[int, int]) -> Ints:
     if not isinstance(said, dict) or not isinstance(said.get("counts"), str | list) or said.get("size") != list(size):
         raise LabelsError(f"its segmentation is neither polygons nor run lengths of an image of {size[0]} x {size[1]} pixels")
     return Runs.of_counts([said["counts"]], size).bounds
+
+
+def _area(said: Any) -> float | None:
+    number = None if said is None else _numbers([said], 1, "its area is no number")
+    return number[0] if number else None
 
 
 def _box(said: Any) -> list[float] | None:

@@ -13,7 +13,7 @@ from biomask.errors import BiomaskError, LabelsError, ManyErrors
 from biomask.evaluation.bootstrap import FEWEST, RESAMPLES, Units
 from biomask.evaluation.calibration import calibration
 from biomask.evaluation.cases import Case, find_annotated, find_cases, find_others
-from biomask.evaluation.coco import DETECTIONS, coco_or_why
+from biomask.evaluation.coco import coco_or_why
 from biomask.evaluation.coco_files import results_file, score_results
 from biomask.evaluation.groups import groups_of
 from biomask.evaluation.instances import FOOTNOTES as INSTANCE_FOOTNOTES
@@ -28,6 +28,7 @@ from biomask.evaluation.records import recorded_channels
 from biomask.evaluation.ruler import boundary, ruler_for
 from biomask.evaluation.score import Rules, Side, score_image
 from biomask.evaluation.scored import ScoredImage
+from biomask.io.detections import DETECTIONS
 from biomask.labels import Legend
 from biomask.progress import Progress, Silent
 from biomask.recipe import DataSettings

@@ -321,7 +321,7 @@ def _for_others(drawn: Annotations) -> Annotations:
     said = [f"{s.name or 'object'} {s.title}".strip() + " (a crowd of objects that nobody told apart)" for s in crowds]
     pointed = sum(s.keypoints is not None and bool((s.keypoints[:, 2] > 0).any()) for s in drawn.shapes)
     if pointed:
-        said.append(f"keypoints of {pointed} objects (only COCO holds them)")
+        said.append(f"keypoints of {pointed} object{'s' * (pointed != 1)} (only COCO holds them)")
     return replace(drawn, shapes=tuple(s for s in drawn.shapes if not s.crowd), left_out=(*drawn.left_out, *said))
 
 

@@ -101,21 +101,31 @@ def pack(counts: Sequence[int]) -> str:
 
 def unpack(text: str) -> npt.NDArray[np.int64]:
     """Back from `pack`. Raises LabelsError for other text."""
+    return unpack_all([text])[0]
+
+
+def unpack_all(texts: Sequence[str]) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
+    """The run lengths of several texts, one after the other, and how many each has. Raises LabelsError for other text."""
     try:
-        codes = np.frombuffer(text.encode("ascii"), np.uint8).astype(np.int64) - 48
+        codes = np.frombuffer("".join(texts).encode("ascii"), np.uint8).astype(np.int64) - 48
     except UnicodeEncodeError:
         raise LabelsError("its run lengths are not packed as COCO packs them") from None
-    if not len(codes):
-        return codes
     ends = np.flatnonzero(codes & 32 == 0)
-    if (codes < 0).any() or (codes > 63).any() or not len(ends) or ends[-1] != len(codes) - 1:
+    stops = np.cumsum([len(t) for t in texts])  # of texts, in letters
+    last = stops[stops > np.append(0, stops[:-1])] - 1
+    if (codes < 0).any() or (codes > 63).any() or not np.isin(last, ends).all():
         raise LabelsError("its run lengths are not packed as COCO packs them")
-    starts = np.concatenate([[0], ends[:-1] + 1])
+    starts = np.append(0, ends + 1)[:-1]
     if (ends - starts >= LONGEST).any():
         raise LabelsError("its run lengths are not packed as COCO packs them")
     place = np.arange(len(codes)) - np.repeat(starts, ends - starts + 1)
-    numbers = np.add.reduceat((codes & 31) << (5 * place), starts)
+    numbers = np.add.reduceat((codes & 31) << (5 * place), starts) if len(starts) else codes
     numbers -= np.where(codes[ends] & 16, np.int64(1) << (5 * (ends - starts + 1)), 0)
-    numbers[1::2] = np.cumsum(numbers[1::2])
-    numbers[2::2] = np.cumsum(numbers[2::2])
-    return numbers
+    bounds = np.searchsorted(ends, stops)  # of texts, in numbers
+    counts = np.diff(bounds, prepend=0)
+    first = np.repeat(bounds - counts, counts)
+    order = np.arange(len(numbers)) - first
+    for chosen in (order % 2 == 1, (order % 2 == 0) & (order > 0)):  # each is the sum of every other one before it
+        total = np.append(0, np.cumsum(np.where(chosen, numbers, 0)))
+        numbers = np.where(chosen, total[1:] - total[first], numbers)
+    return numbers, counts

@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from biomask.errors import LabelsError
-from biomask.instances.rle import checked_counts, run_bounds, unpack
+from biomask.instances.rle import checked_counts, run_bounds, unpack, unpack_all
 
 Ints = npt.NDArray[np.int64]
 Crop = tuple[npt.NDArray[Any], tuple[int, int]]
@@ -39,6 +39,11 @@ class Runs:
     @classmethod
     def of_counts(cls, counts: Sequence[str | Sequence[int] | Ints], size: tuple[int, int]) -> Runs:
         """Of COCO's run lengths, packed or not. Raises LabelsError unless they add up to the image."""
+        packed = [c for c in counts if isinstance(c, str)]
+        if packed and len(packed) == len(counts):
+            found = cls._of_packed(packed, size)
+            if found is not None:
+                return found
         return cls.of_bounds([_bounds_of(unpack(c) if isinstance(c, str) else c, size) for c in counts], size)
 
     @classmethod
@@ -78,6 +83,22 @@ class Runs:
     def joined(cls, parts: Sequence[Runs], size: tuple[int, int]) -> Runs:
         """The masks of several, which are all of one image of this size."""
         return cls.of_bounds([p.bounds_of(i) for p in parts for i in range(len(p))], size)
+
+    @classmethod
+    def _of_packed(cls, texts: Sequence[str], size: tuple[int, int]) -> Runs | None:
+        """Of packed run lengths, all at once; None where they add up to something else, or have empty runs to join."""
+        runs, counts = unpack_all(texts)
+        total = size[0] * size[1]
+        order = np.arange(len(runs)) - np.repeat(np.cumsum(counts) - counts, counts)
+        if (counts == 0).any() or (runs < (order > 0)).any() or (runs > total).any():
+            return None
+        ends = np.cumsum(runs)
+        last = ends[np.cumsum(counts) - 1]
+        if (np.diff(last, prepend=0) != total).any():
+            return None
+        inside = ends - np.repeat(total * np.arange(len(counts)), counts)
+        kept = (order + 1 < np.repeat(counts, counts)) | (order % 2 == 1)  # the end of zeros at the end bounds nothing
+        return cls(size, inside[kept], np.append(0, np.cumsum(counts - counts % 2)))
 
     def __len__(self) -> int:
         return len(self.offsets) - 1

@@ -73,8 +73,8 @@ def write_detections(path: Path, images: Iterable[DetectedImage], categories: Se
     """Write what was found, image by image: one at a time is held. Images without objects are listed too.
 
     categories: with ids, by convention the values of the classes in label files. colours: RGB by name.
-    pycocotools reads the file as one of annotations, and its list of annotations as results. Raises WriteError where an image has no
-    size, or an object is of no category of these.
+    pycocotools reads the file as one of annotations, and its list of annotations as results. Raises WriteError where an image has
+    no size, or an object is of no category of these.
     """
     known = {c.id for c in categories}
     listed: list[dict[str, Any]] = []
@@ -143,7 +143,7 @@ def read_detections(path: Path, *, sizes: Mapping[int | str, tuple[int, int] | N
     bare = isinstance(content, list)
     if bare:
         found = {key: _Found("", size) for key, size in (sizes or {}).items()}
-        rows, categories = content, ()
+        rows, categories = content, tuple[Category, ...]()
     elif isinstance(content, dict) and isinstance(content.get("images"), list) and isinstance(content.get("annotations"), list):
         found, rows, categories = _images_of(content["images"], path), content["annotations"], _categories_of(content, path)
     else:
@@ -169,7 +169,7 @@ def _images_of(entries: list[Any], path: Path) -> dict[int | str, _Found]:
     found: dict[int | str, _Found] = {}
     for number, entry in enumerate(entries):
         key, name = (entry.get("id"), entry.get("file_name")) if isinstance(entry, dict) else (None, None)
-        if type(key) not in (int, str) or not isinstance(name, str) or not name or key in found:
+        if not isinstance(key, int | str) or not isinstance(name, str) or not name or key in found:
             raise ReadError(f"image {number} has no id of its own, or no file_name", where=path)
         size = (entry.get("height"), entry.get("width"))
         found[key] = _Found(name, size if all(type(n) is int and n > 0 for n in size) else None)
@@ -185,7 +185,8 @@ def _categories_of(content: dict[str, Any], path: Path) -> tuple[Category, ...]:
             raise ReadError(f"category {number} has no id of its own, or no name", where=path)
         names, group = entry.get("keypoints"), entry.get("supercategory")
         points = tuple(map(str, names)) if isinstance(names, list) else ()
-        found[key] = Category(name, key, group if isinstance(group, str) else "", points, _skeleton(entry.get("skeleton"), len(points)))
+        lines = _skeleton(entry.get("skeleton"), len(points))
+        found[key] = Category(name, key, group if isinstance(group, str) else "", points, lines)
     return tuple(found[key] for key in sorted(found))
 
 
@@ -248,9 +249,10 @@ def _image_of(key: int | str, found: _Found, has: _Has) -> DetectedImage:
                          np.array([row["area"] for _, row in rows], np.float64) if has.areas else None)
 
 
-def _masks_of(rows: Sequence[tuple[int, dict[str, Any]]], size: tuple[int, int] | None) -> tuple[Runs | None, tuple[int, int] | None]:
+def _masks_of(rows: Sequence[tuple[int, dict[str, Any]]],
+              size: tuple[int, int] | None) -> tuple[Runs | None, tuple[int, int] | None]:
     """(the masks, the size of the image, which they may be the first to say)."""
-    counts = []
+    counts = list[Any]()
     for number, row in rows:
         said = row["segmentation"]
         if not isinstance(said, dict) or not isinstance(said.get("counts"), str | list):
@@ -260,12 +262,25 @@ def _masks_of(rows: Sequence[tuple[int, dict[str, Any]]], size: tuple[int, int] 
             raise LabelsError(f"segmentation of object {number} is for an image of size {its!r}")
         size = size or (its[0], its[1])
         if tuple(its) != size:
-            raise LabelsError(f"segmentation of object {number} is for {its[0]} x {its[1]} pixels, its image has {size[0]} x {size[1]}")
+            raise LabelsError(f"segmentation of object {number} is for {its[0]} x {its[1]} pixels, its image has "
+                              f"{size[0]} x {size[1]}")
+        counts.append(said["counts"])
+    if size is None:
+        return None, None
+    try:
+        return Runs.of_counts(counts, size), size
+    except LabelsError as error:
+        raise LabelsError(f"segmentation of object {rows[_first_wrong(counts, size)][0]}: {error.what}") from error
+
+
+def _first_wrong(counts: Sequence[Any], size: tuple[int, int]) -> int:
+    """Which of several run lengths, not all of which are right, is the first that is not."""
+    for n, own in enumerate(counts):
         try:
-            counts.append(Runs.of_counts([said["counts"]], size))
-        except LabelsError as error:
-            raise LabelsError(f"segmentation of object {number}: {error.what}") from error
-    return None if size is None else Runs.joined(counts, size), size
+            Runs.of_counts([own], size)
+        except LabelsError:
+            return n
+    return len(counts) - 1
 
 
 def _numbers(said: Any, count: int, what: str) -> list[float]:

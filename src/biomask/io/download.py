@@ -14,20 +14,17 @@ import http.client
 import json
 import re
 import shutil
-import socket
-import ssl
 import time
-import urllib.error
-import urllib.parse
 import urllib.request
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Any, Literal
+from typing import Any, Literal
 
 import biomask
-from biomask.errors import BiomaskError, DiskFullError, NetworkError, ReadError, UsageError, WriteError
+from biomask.errors import DiskFullError, NetworkError, ReadError, WriteError
 from biomask.io.atomic import move_into_place, not_written, require_writable, write_text
+from biomask.io.web import Interrupted, NoSuchPart, opened, require_web, words
 from biomask.progress import Bar, Progress, Silent
 
 #: Bytes that are read at a time.
@@ -38,9 +35,6 @@ TIMEOUT = 30.0
 
 #: Seconds to wait before each further try; the count begins anew whenever more has arrived than ever before.
 PAUSES = (1.0, 3.0, 10.0)
-
-#: Answers of a server that may be different a moment later.
-PASSING = (408, 425, 429, 500, 502, 503, 504)
 
 AGAIN = "run the same command again: it goes on where it stopped"
 
@@ -70,10 +64,6 @@ class Downloaded:
     """Whether a checksum was known, and is right."""
 
 
-class _Interrupted(Exception):
-    """The transfer broke off for a reason that may pass."""
-
-
 def download(url: str, target: Path, *, checksum: Checksum | None = None, progress: Progress | None = None,
              pauses: Sequence[float] = PAUSES, timeout: float = TIMEOUT) -> Downloaded:
     """Bring a file onto this machine; one that is at `target` is replaced once the new one is complete and right.
@@ -85,7 +75,7 @@ def download(url: str, target: Path, *, checksum: Checksum | None = None, progre
     file and for a wrong checksum (nothing is kept), DiskFullError and WriteError.
     """
     progress = progress or Silent()
-    _require_web(url)
+    require_web(url)
     if target.is_dir():
         raise WriteError("is a folder, not a file", where=target, fix="give another folder, or take this one away")
     require_writable(target.parent)
@@ -114,12 +104,6 @@ def digest(path: Path, kind: Literal["sha256", "md5"] = "sha256", bar: Bar | Non
             if bar is not None:
                 bar.update(min(1.0, done / total))
     return found.hexdigest()
-
-
-def _require_web(url: str) -> None:
-    parts = urllib.parse.urlsplit(url)
-    if parts.scheme not in ("http", "https") or not parts.hostname:
-        raise UsageError(f"{url!r} is no address of the web", fix="it begins with https:// or http://")
 
 
 @dataclass
@@ -166,7 +150,7 @@ def _transfer(part: _Part, progress: Progress, bar: Bar, pauses: Sequence[float]
     while True:
         try:
             return _receive(part, bar, timeout)
-        except _Interrupted as error:
+        except Interrupted as error:
             if part.size > furthest:
                 furthest, failures = part.size, 0
             if failures == len(pauses):
@@ -179,52 +163,22 @@ def _transfer(part: _Part, progress: Progress, bar: Bar, pauses: Sequence[float]
 
 
 def _receive(part: _Part, bar: Bar, timeout: float) -> None:
-    """Ask for what is missing, and append it. Raises _Interrupted."""
+    """Ask for what is missing, and append it. Raises Interrupted."""
     known = part.known()
     if known.get("total") == part.size > 0:  # stopped between the last byte and the check
         return
     headers = {"User-Agent": f"biomask/{biomask.__version__}", "Accept-Encoding": "identity"}
     if known.get("version"):
         headers |= {"Range": f"bytes={part.size}-", "If-Range": known["version"]}
-    with _opened(urllib.request.Request(part.url, headers=headers), part, timeout) as response:
+    try:
+        response = opened(urllib.request.Request(part.url, headers=headers), timeout)
+    except NoSuchPart:
+        part.discard()
+        raise
+    with response:
         total = _start(response.status, response.headers, part, known)
         _require_room(part, total)
         _append(response, part, total, bar)
-
-
-def _opened(request: urllib.request.Request, part: _Part, timeout: float) -> Any:
-    """The answer. Raises _Interrupted for what may pass, ReadError or NetworkError for what will not."""
-    where = request.full_url
-    try:
-        return _opener().open(request, timeout=timeout)
-    except urllib.error.HTTPError as error:
-        error.close()
-        if error.code == http.HTTPStatus.REQUESTED_RANGE_NOT_SATISFIABLE:
-            part.discard()
-            raise _Interrupted("the server has less of it than had arrived") from error
-        if error.code in PASSING:
-            raise _Interrupted(f"the server answered {error.code} ({error.reason})") from error
-        raise _refused(error, where) from error
-    except (OSError, http.client.HTTPException) as error:
-        reason = error.reason if isinstance(error, urllib.error.URLError) else error
-        if isinstance(reason, socket.gaierror):
-            host = urllib.parse.urlsplit(where).hostname
-            raise NetworkError(f"the address of {host} cannot be found: this machine is not online, or may not ask", where=where,
-                               fix="look at the network and its proxy (https_proxy); or download the file by a browser, on "
-                                   "another machine perhaps, and put it where it belongs") from error
-        if isinstance(reason, ssl.SSLCertVerificationError):
-            raise NetworkError(f"the server's certificate is not trusted ({reason.verify_message})", where=where,
-                               fix="ask whoever runs this network: a proxy that opens connections needs its certificate in "
-                                   "SSL_CERT_FILE") from error
-        raise _Interrupted(_words(reason)) from error
-
-
-def _refused(error: urllib.error.HTTPError, where: str) -> BiomaskError:
-    if error.code in (404, 410):
-        return ReadError(f"there is no such file any more ({error.code})", where=where,
-                         fix="look at the page of whoever offers it for its new address, and download it from there")
-    return ReadError(f"the server refused it: {error.code} ({error.reason})", where=where,
-                     fix="try it in a browser; a proxy or firewall may stand between")
 
 
 def _start(status: int, headers: http.client.HTTPMessage, part: _Part, known: dict[str, Any]) -> int | None:
@@ -234,7 +188,7 @@ def _start(status: int, headers: http.client.HTTPMessage, part: _Part, known: di
         match = re.fullmatch(r"bytes (\d+)-\d+/(\d+|\*)", headers.get("Content-Range", ""))
         if match is None or int(match[1]) != part.size or (version is not None and version != known.get("version")):
             part.discard()
-            raise _Interrupted("the server sent another part than asked for")
+            raise Interrupted("the server sent another part than asked for")
         return int(match[2]) if match[2] != "*" else None
     length = headers.get("Content-Length", "")
     total = int(length) if length.isdecimal() else None
@@ -256,7 +210,7 @@ def _require_room(part: _Part, total: int | None) -> None:
 
 
 def _append(response: Any, part: _Part, total: int | None, bar: Bar) -> None:
-    """Write what comes to the end of the part. Raises _Interrupted where it ends too early, OSError of the disk."""
+    """Write what comes to the end of the part. Raises Interrupted where it ends too early, OSError of the disk."""
     arrived = part.size
     with part.path.open("ab") as file:
         while arrived != total:
@@ -268,7 +222,7 @@ def _append(response: Any, part: _Part, total: int | None, bar: Bar) -> None:
             of = f" of {_megabytes(total)}" if total else ""
             bar.update(arrived / total if total else 0.0, f"{_megabytes(arrived)}{of}")
     if total is not None and arrived != total:
-        raise _Interrupted("the connection was closed too early")
+        raise Interrupted("the connection was closed too early")
 
 
 def _piece(response: Any) -> bytes:
@@ -276,7 +230,7 @@ def _piece(response: Any) -> bytes:
     try:
         return bytes(response.read1(CHUNK))
     except (OSError, http.client.HTTPException) as error:
-        raise _Interrupted(_words(error)) from error
+        raise Interrupted(words(error)) from error
 
 
 def _check(part: _Part, checksum: Checksum | None, bar: Bar) -> tuple[str, bool]:
@@ -292,38 +246,6 @@ def _check(part: _Part, checksum: Checksum | None, bar: Bar) -> tuple[str, bool]
                         where=part.url, fix="run the same command again; if it says the same, the file was changed on its way "
                                             "(by a proxy?) or by whoever offers it")
     return sha256, True
-
-
-class _Redirects(urllib.request.HTTPRedirectHandler):
-    """Follows to the web alone, and never from https to http."""
-
-    def redirect_request(self, req: urllib.request.Request, fp: IO[bytes], code: int, msg: str,
-                         headers: http.client.HTTPMessage, newurl: str) -> urllib.request.Request | None:
-        before, after = (urllib.parse.urlsplit(u).scheme for u in (req.full_url, newurl))
-        if after not in ("http", "https") or (before == "https" and after == "http"):
-            raise ReadError(f"leads to {newurl}, which is not followed", where=req.full_url,
-                            fix="look at the page of whoever offers the file, and download it by a browser")
-        return super().redirect_request(req, fp, code, msg, headers, newurl)
-
-
-def _opener() -> urllib.request.OpenerDirector:
-    """For http and https alone; proxies are those of the system or of http_proxy and https_proxy."""
-    opener = urllib.request.OpenerDirector()
-    for handler in (urllib.request.ProxyHandler(), urllib.request.HTTPHandler(), urllib.request.HTTPSHandler(), _Redirects(),
-                    urllib.request.HTTPDefaultErrorHandler(), urllib.request.HTTPErrorProcessor()):
-        opener.add_handler(handler)
-    return opener
-
-
-def _words(error: object) -> str:
-    """What happened, in plain words where they are known."""
-    if isinstance(error, TimeoutError):
-        return "the server does not answer"
-    if isinstance(error, ConnectionRefusedError):
-        return "the server refuses connections"
-    if isinstance(error, ConnectionError | http.client.RemoteDisconnected | http.client.IncompleteRead):
-        return "the connection was closed too early"
-    return str(getattr(error, "strerror", None) or error) or type(error).__name__
 
 
 def _megabytes(size: int) -> str:

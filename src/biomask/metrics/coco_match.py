@@ -1,4 +1,4 @@
-"""COCO's matching: which found objects are right, wrong or not judged, at every threshold and in every range of areas (spec 7.4)."""
+"""COCO's matching: which found objects are right, wrong or not judged, at each threshold and in each range of areas (spec 7.4)."""
 
 from __future__ import annotations
 
@@ -75,8 +75,8 @@ class FoundObjects:
 
     def __post_init__(self) -> None:
         n = len(self.categories)
-        _require_shapes("found", {"categories": (self.categories, (n,)), "scores": (self.scores, (n,)), "boxes": (self.boxes, (n, 4)),
-                                  "keypoints": (self.keypoints, (n, None, 3))}, self.masks, n)
+        _require_shapes("found", {"categories": (self.categories, (n,)), "scores": (self.scores, (n,)),
+                                  "boxes": (self.boxes, (n, 4)), "keypoints": (self.keypoints, (n, None, 3))}, self.masks, n)
         if not np.isfinite(self.scores).all():
             raise LabelsError("scores of found objects are not finite")
 
@@ -84,7 +84,9 @@ class FoundObjects:
 def _require_shapes(side: str, arrays: dict[str, tuple[npt.NDArray[np.generic] | None, tuple[int | None, ...]]], masks: Runs | None,
                     count: int) -> None:
     for name, (array, shape) in arrays.items():
-        if array is not None and (array.ndim != len(shape) or any(n not in (None, m) for n, m in zip(shape, array.shape, strict=True))):
+        if array is None:
+            continue
+        if array.ndim != len(shape) or any(n not in (None, m) for n, m in zip(shape, array.shape, strict=True)):
             raise SizeError(f"{name} of {count} {side} objects have shape {array.shape}")
     if masks is not None and len(masks) != count:
         raise SizeError(f"{count} {side} objects have {len(masks)} masks")
@@ -111,10 +113,10 @@ class MatchedImage:
 def match_image(truth: TrueObjects, found: FoundObjects, kind: CocoKind, sigmas: Floats | None = None) -> MatchedImage:
     """Match the objects of an image, each category on its own.
 
-    By falling score each takes, of the true objects that are left, the one of the largest overlap of the threshold or more (the last
-    of equals); those that are not judged only where no other is left, crowds again and again. What is matched to one that is not
-    judged is ignored, and so is what is not matched and has an area outside the range. sigmas: (K,) of key points; None = those of
-    `usual_sigmas`. Raises LabelsError where one side lacks what is compared, SizeError where sizes or numbers of points differ.
+    By falling score each takes, of the true objects that are left, the one of the largest overlap of the threshold or more (the
+    last of equals); those that are not judged only where no other is left, crowds again and again. What is matched to one that is
+    not judged is ignored, and so is what is not matched and has an area outside the range. sigmas: (K,) of key points; None = those
+    of `usual_sigmas`. Raises LabelsError where one side lacks what is compared, SizeError where sizes or numbers of points differ.
     """
     ranges = np.array(list(ranges_of(kind).values()))
     found_areas, extra_ignore = _areas(truth, found, kind)
@@ -197,7 +199,7 @@ def _areas(truth: TrueObjects, found: FoundObjects, kind: CocoKind) -> tuple[Flo
         return found.masks.areas.astype(np.float64), nothing
     if found.keypoints is None or truth.keypoints is None:
         return np.zeros(0), nothing
-    return points_area(found.keypoints), ~(truth.keypoints[:, :, 2] > 0).any(axis=1)
+    return points_area(found.keypoints), np.asarray(~(truth.keypoints[:, :, 2] > 0).any(axis=1))
 
 
 def _overlaps(truth: TrueObjects, found: FoundObjects, pairs: Ints, kind: CocoKind, sigmas: Floats | None) -> Floats:

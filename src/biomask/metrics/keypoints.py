@@ -10,8 +10,8 @@ from biomask.instances.runs import grouped
 
 Floats = npt.NDArray[np.float64]
 
-#: How far people disagree about each of COCO's 17 points, per square root of the object's area: nose, eyes, ears, shoulders, elbows,
-#: wrists, hips, knees, ankles.
+#: How far people disagree about each of COCO's 17 points, per square root of the object's area: nose, eyes, ears, shoulders,
+#: elbows, wrists, hips, knees, ankles.
 PERSON_SIGMAS: tuple[float, ...] = tuple(s / 10 for s in (
     .26, .25, .25, .35, .35, .79, .79, .72, .72, .62, .62, 1.07, 1.07, .87, .87, .89, .89))
 
@@ -32,7 +32,8 @@ def oks(true: Floats, areas: Floats, boxes: Floats, found: Floats, pairs: npt.ND
     and a true object. sigmas: (K,). Raises SizeError where numbers of points differ.
     """
     if true.shape[1:] != found.shape[1:] or len(sigmas) != true.shape[1]:
-        raise SizeError(f"true objects have {true.shape[1]} key points, found ones {found.shape[1]}, and there are {len(sigmas)} sigmas")
+        raise SizeError(f"true objects have {true.shape[1]} key points, found ones {found.shape[1]}, and there are "
+                        f"{len(sigmas)} sigmas")
     out = np.zeros(len(pairs))
     variances = (sigmas * 2)**2
     for members in grouped(pairs[:, 1]):

@@ -13,7 +13,8 @@ from torch import nn
 
 from biomask.errors import SizeError
 from biomask.models.mask_rcnn.types import Detection, Limits
-from biomask.prediction.detections import Crop, Detections, Resolved, box_crop, resolve
+from biomask.prediction.crops import Crop, box_crop
+from biomask.prediction.detections import Detections, Resolved, resolve
 from biomask.prediction.overlap_tile import exact_arithmetic
 from biomask.prediction.seams import Windows, merged
 from biomask.transforms.normalize import apply

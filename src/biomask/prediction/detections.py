@@ -9,8 +9,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-#: Pixels of one object: bool (y, x), and the row and column of the image that they begin at.
-Crop = tuple[npt.NDArray[np.bool_], tuple[int, int]]
+from biomask.prediction.crops import Crop, resampled_crop
 
 #: A visible part of at least this many pixels is an object, unless told.
 LEAST = 1
@@ -79,7 +78,7 @@ class Detections:
         if keypoints is not None:
             keypoints = np.concatenate([keypoints[..., :2] * scale, keypoints[..., 2:]], axis=-1)
         return replace(self, boxes=self.boxes * np.tile(scale, 2), keypoints=keypoints,
-                       masks=tuple(_resampled(crop, factors, size) for crop in self.masks))
+                       masks=tuple(resampled_crop(crop, factors, size) for crop in self.masks))
 
 
 def together(parts: Sequence[Detections]) -> Detections:
@@ -93,26 +92,6 @@ def together(parts: Sequence[Detections]) -> Detections:
         np.concatenate([p.keypoints for p in parts if p.keypoints is not None]) if pointed else None,
         np.concatenate([p.keypoint_scores for p in parts if p.keypoint_scores is not None]) if sure else None,
         first.masked, first.tile, sum(p.tiles for p in parts), sum(p.at_limit for p in parts), sum(p.joined for p in parts))
-
-
-def box_crop(box: Sequence[float] | npt.NDArray[Any], size: Sequence[int]) -> Crop:
-    """The pixels of an image of `size` (Y, X) whose centres lie in a box x0 y0 x1 y1."""
-    spans = (((box[0], box[2]), size[1]), ((box[1], box[3]), size[0]))
-    (left, right), (top, bottom) = (np.clip(np.ceil(np.array(ends, np.float64) - 0.5), 0, n).astype(int) for ends, n in spans)
-    return np.ones((max(0, bottom - top), max(0, right - left)), bool), (int(top), int(left))
-
-
-def _resampled(crop: Crop, factors: Sequence[float], size: Sequence[int]) -> Crop:
-    """A mask in an image that is `factors` times as large and has `size` pixels."""
-    pixels, origin = crop
-    places, starts = [], []
-    for start, length, factor, n in zip(origin, pixels.shape, factors, size, strict=True):
-        first, last = max(0, int(np.floor(start * factor))), min(n, int(np.ceil((start + length) * factor)))
-        source = np.floor((np.arange(first, max(first, last)) + 0.5) / factor).astype(int) - start
-        inside = (source >= 0) & (source < length)
-        places.append(source[inside])
-        starts.append(first + (int(inside.argmax()) if inside.any() else 0))
-    return pixels[np.ix_(*places)], (starts[0], starts[1])
 
 
 @dataclass(frozen=True)

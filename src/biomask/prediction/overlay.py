@@ -10,7 +10,8 @@ import numpy.typing as npt
 
 from biomask.image import Image
 from biomask.labels import PALETTE, Legend
-from biomask.prediction.detections import Crop, Detections
+from biomask.prediction.crops import Crop
+from biomask.prediction.detections import Detections
 from biomask.prediction.outlines import stretched
 
 if TYPE_CHECKING:

@@ -16,7 +16,7 @@ import biomask
 from biomask.checkpoint import Model
 from biomask.data.survey import file_hash
 from biomask.device import describe_device
-from biomask.errors import BiomaskError, DiskFullError, ManyErrors, OutOfMemoryError, UsageError
+from biomask.errors import BiomaskError, DiskFullError, ManyErrors, OutOfMemoryError
 from biomask.image import Image
 from biomask.io import read_image
 from biomask.io.files import open_stored
@@ -28,9 +28,9 @@ from biomask.prediction.memory import return_memory_at_once
 from biomask.prediction.objects import ObjectsFile, measure_found
 from biomask.prediction.one_image import Predicted, class_pixels, predict_image
 from biomask.prediction.options import PredictOptions
+from biomask.prediction.possible import require_possible
 from biomask.prediction.record import Record
 from biomask.prediction.remarks import conclude, differences_of
-from biomask.prediction.rescale import usual_spacing
 from biomask.prediction.results import write_results
 from biomask.prediction.summary import summary_of, write_images_csv
 from biomask.prediction.work import Work
@@ -63,7 +63,7 @@ def predict(model: Model, images: str | Path, out: str | Path, options: PredictO
     """
     options, progress, out = options or PredictOptions(), progress or Silent(), Path(out)
     began = time.perf_counter()
-    _check(model, options)
+    require_possible(model, options)
     selection = _selection(model, options)
     structures = tuple(e.name for e in model.legend)[1:] if model.task.kind == "multilabel" else ()
     wanted = Wanted(options.probabilities, options.objects, structures, options.attention, model.is_detector)
@@ -189,34 +189,6 @@ def _read(job: Job, selection: Selection, model: Model, options: PredictOptions)
     return image, channels
 
 
-def _check(model: Model, options: PredictOptions) -> None:
-    """Raise UsageError for what cannot be, before any work is done."""
-    rescale, dims = options.rescale, model.header.spatial_dims
-    if rescale == "auto" and usual_spacing(model.header) is None:
-        raise UsageError("--rescale auto goes by the size of the training's pixels, and the files of the training images did not "
-                         "state it", fix="say by how much: --rescale 0.5 makes images half as large before they are predicted")
-    if isinstance(rescale, tuple) and len(rescale) not in (1, dims):
-        raise UsageError(f"--rescale gives {len(rescale)} factors, the images have {dims} axes", fix="one factor, or one an axis")
-    if model.is_detector:
-        _check_detector(options)
-    elif options.score is not None:
-        raise UsageError("--score is of detectors, whose objects have one, and this model is none", fix="leave it out")
-    if "coco" in options.exports and model.header.spatial_dims == 3:
-        raise UsageError("--export coco: COCO has no place for volumes", fix="--export geojson or roi, which name the plane")
-
-
-def _check_detector(options: PredictOptions) -> None:
-    """Raise UsageError for what a detector has none of."""
-    asked = {"--probabilities": options.probabilities, "--attention": options.attention, "--depth": options.depth is not None,
-             "--mode": options.mode is not None, "--augment": options.augment not in (None, "none")}
-    what = {"--probabilities": "gives no map of probabilities: its scores are in detections.json and objects.csv",
-            "--attention": "has no gates", "--depth": "has no heads of several depths", "--mode": "has no heads of several depths",
-            "--augment": "is not the mean over copies: their objects would be counted several times"}
-    for flag, given in asked.items():
-        if given:
-            raise UsageError(f"{flag}: the model is a detector, which {what[flag]}", fix="leave it out")
-
-
 def _calibrated(jobs: list[Job]) -> bool:
     """Whether any image says how large its pixels are: the table has one set of columns for all."""
     for job in jobs:
@@ -232,11 +204,12 @@ def _facts(work: Work, selection: Selection) -> dict[str, Any]:
     """What run.json says of all images."""
     model, options = work.model, work.options
     header = model.header
+    augment = "none" if model.is_detector else options.augment or header.recipe.prediction.augment or "none"
     values = {e.name: e.value for e in model.legend}
     return {"command": "predict", "biomask_version": biomask.__version__, "torch_version": torch.__version__,
             "model": str(model.path), "model_sha256": file_hash(model.path), "device": str(work.device),
             "tile": options.tile or header.recipe.prediction.tile, "legend": header.legend, "kind": header.kind,
-            "objects": options.objects, **_asked(options), "augment": options.augment or header.recipe.prediction.augment or "none",
+            "objects": options.objects, **_asked(options), "augment": augment,
             "selection": as_json(selection), "ignore": header.recipe.data.ignore,
             # value: in the masks, None for maps that are no class
             "probability_channels": [] if model.is_detector else

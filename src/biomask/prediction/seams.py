@@ -21,7 +21,8 @@ import numpy as np
 import numpy.typing as npt
 
 from biomask.errors import SizeError
-from biomask.prediction.detections import Crop, Detections, together
+from biomask.prediction.crops import pixels_in, shared_pixels, union
+from biomask.prediction.detections import Detections, together
 
 #: Pixels that must lie between an object and the border of its window, or it counts as cut.
 MARGIN = 1
@@ -241,30 +242,3 @@ def _assembled(found: Detections, singles: npt.NDArray[np.int64], groups: Sequen
         boxes[place, 2:] = found.boxes[group, 2:].max(axis=0)
         masks[place] = union([found.masks[i] for i in group])
     return replace(whole, boxes=boxes, masks=tuple(masks), joined=found.joined + len(groups))
-
-
-def shared_pixels(first: Crop, second: Crop) -> int:
-    """Pixels that are in both masks."""
-    (a, (ay, ax)), (b, (by, bx)) = first, second
-    top, left = max(ay, by), max(ax, bx)
-    bottom, right = min(ay + a.shape[0], by + b.shape[0]), min(ax + a.shape[1], bx + b.shape[1])
-    if bottom <= top or right <= left:
-        return 0
-    return int(np.count_nonzero(a[top - ay:bottom - ay, left - ax:right - ax] & b[top - by:bottom - by, left - bx:right - bx]))
-
-
-def pixels_in(mask: Crop, region: tuple[slice, slice]) -> int:
-    """Pixels of a mask in these rows and columns."""
-    pixels, origin = mask
-    rows, columns = (slice(max(0, s.start - start), max(0, s.stop - start)) for s, start in zip(region, origin, strict=True))
-    return int(np.count_nonzero(pixels[rows, columns]))
-
-
-def union(masks: Sequence[Crop]) -> Crop:
-    """All pixels of several masks."""
-    top, left = (min(origin[axis] for _, origin in masks) for axis in (0, 1))
-    bottom, right = (max(origin[axis] + pixels.shape[axis] for pixels, origin in masks) for axis in (0, 1))
-    out = np.zeros((bottom - top, right - left), bool)
-    for pixels, (y, x) in masks:
-        out[y - top:y - top + pixels.shape[0], x - left:x - left + pixels.shape[1]] |= pixels
-    return out, (top, left)

@@ -57,7 +57,7 @@ FINETUNE, BACKBONE = "mask-rcnn-finetune", "mask-rcnn-r50-fpn --set network.opti
 
 def _weights(name: str, file: str, what: str, megabytes: int, recipe: str) -> Offer:
     digits = file.removesuffix(".pth").rpartition("-")[2]
-    return Offer(name, "weights", what, "BSD-3-Clause", "https://pytorch.org/vision/stable/models.html",
+    return Offer(name, "weights", what, "BSD-3-Clause; its training data have terms of their own", "https://pytorch.org/vision/stable/models.html",
                  (RemoteFile(TORCHVISION + file, Checksum(digits)),), megabytes,
                  f"biomask train DATA -o MODEL --from {{path}} --recipe {recipe}")
 
@@ -91,7 +91,7 @@ WEIGHTS = (
 
 def _tracking(name: str, what: str) -> Offer:
     """Training sequences of the Cell Tracking Challenge. Their archives are renewed now and then, so no checksum can be known."""
-    return Offer(name.lower(), "data", what, "free for research, to be cited, not to be passed on",
+    return Offer(name.lower(), "data", what, "for research, to be cited, not to be passed on",
                  "https://celltrackingchallenge.net",
                  (RemoteFile(f"https://data.celltrackingchallenge.net/training-datasets/{name}.zip"),),
                  use=f"biomask check {{path}}/{name}")

@@ -83,8 +83,9 @@ def _costs_section(rows: Sequence[Mapping[str, Any]], name: str) -> Section:
                       duration(c["training_seconds"]), c["seconds_a_megapixel"],
                       None if c["peak_bytes"] is None else round(c["peak_bytes"] / 1e9, 2)))
     table = Table(("", "parameters", "GFLOP", "steps", "training", "s a megapixel", "peak memory, GB"), tuple(cells), (
-        "GFLOP: operations of a prediction of 512² pixels, or of 64³ voxels. Seconds a megapixel: prediction with reading, copies, "
-        "objects and writing. Training: mean of all trainings. Peak memory: of the process, or of the GPU where one is used.",))
+        "GFLOP: operations of a prediction of 512² pixels, or of 64³ voxels; those of a detector depend on what it finds. Seconds "
+        "a megapixel: prediction with reading, copies, objects and writing. Training: mean of all trainings. Peak memory: of the "
+        "process, or of the GPU where one is used.",))
     points = [(r["name"], float(r["costs"]["seconds_a_megapixel"]), float(r["score"])) for r in own
               if r["score"] is not None and r["costs"]["seconds_a_megapixel"] is not None]
     blocks: list[Block] = [table]

@@ -32,9 +32,9 @@ def answers(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def loaded(name: str, shapes: dict[str, tuple[int, ...]]) -> MaskRCNN:
     """Our network with the weights that the reference had."""
-    options = {"short_side": reference.SHORT_SIDE, "long_side": 200,
-               "limits": {"proposals": reference.PROPOSALS, "proposals_training": reference.PROPOSALS,
-                          "detections": reference.DETECTIONS, "rpn_samples": reference.ANCHOR_SAMPLES, "samples": reference.SAMPLES},
+    limits = {"proposals": reference.PROPOSALS, "proposals_training": reference.PROPOSALS, "detections": reference.DETECTIONS,
+              "rpn_samples": reference.ANCHOR_SAMPLES, "samples": reference.SAMPLES}
+    options = {"short_side": reference.SHORT_SIDE, "long_side": 200, "limits": limits,
                **({"keypoints": reference.KEYPOINTS} if name.startswith("keypoint") else {})}
     weights = {n: torch.from_numpy(w) for n, w in reference.weights(shapes).items()}
     network, report = load_torchvision(name, weights, options=options)
@@ -55,7 +55,8 @@ def test_detections_and_losses_are_those_of_torchvision(answers: Path, name: str
         truth = dict(file)
     network = loaded(name, json.loads(str(truth["shapes"])))
     images = [torch.from_numpy(truth[f"image{n}"]) for n in range(2)]
-    for dtype, label in ((torch.float32, "single"), (torch.float64, "double")):
+    for label in ("single", "double") if name == reference.CASES[0] else ("double",):
+        dtype = torch.float32 if label == "single" else torch.float64
         network = network.to(dtype).eval()
         with torch.no_grad():
             found = network([image.to(dtype) for image in images])
@@ -71,6 +72,7 @@ def test_detections_and_losses_are_those_of_torchvision(answers: Path, name: str
     assert {f"loss.{key}" for key in losses} == {key for key in truth if key.startswith("loss.")}
     for key, value in losses.items():
         np.testing.assert_allclose(value.detach().numpy(), truth[f"loss.{key}"], rtol=1e-6, err_msg=key)
-    sum(losses.values()).backward()
-    np.testing.assert_allclose(network.backbone.body.conv1.weight.grad.numpy(), truth["gradient"], rtol=1e-5,
-                               atol=1e-6 * np.abs(truth["gradient"]).max())
+    if "gradient" in truth:
+        sum(losses.values()).backward()
+        np.testing.assert_allclose(network.backbone.body.conv1.weight.grad.numpy(), truth["gradient"], rtol=1e-5,
+                                   atol=1e-6 * np.abs(truth["gradient"]).max())

@@ -68,7 +68,7 @@ def detections(logits: Tensor, deltas: Tensor, proposals: Tensor, size: tuple[in
     scores = logits.softmax(dim=1)[:, 1:]
     region, label = torch.nonzero(scores > limits.score, as_tuple=True)
     scores = scores[region, label]
-    moved = coder.decode(deltas.view(len(deltas), -1, 4)[region, label + 1], proposals[region])[:, 0]
+    moved = coder.decode(deltas.view(*logits.shape, 4)[region, label + 1], proposals[region])[:, 0]
     boxes = clip_boxes(moved, size)
     good = large_enough(boxes, LEAST)
     boxes, scores, labels = boxes[good], scores[good], label[good] + 1
