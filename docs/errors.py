@@ -9,6 +9,7 @@ import contextlib
 import errno
 import os
 import re
+import socket
 import tempfile
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -28,6 +29,7 @@ from biomask.errors import (
     ManyErrors,
     MissingPathError,
     ModelFileError,
+    NetworkError,
     OutOfMemoryError,
     PairingError,
     ReadError,
@@ -99,6 +101,11 @@ def full_disk() -> contextlib.AbstractContextManager[object]:
     return mock.patch("os.fsync", side_effect=OSError(errno.ENOSPC, "No space left on device"))
 
 
+def offline() -> contextlib.AbstractContextManager[object]:
+    """As if there were no network."""
+    return mock.patch("socket.getaddrinfo", side_effect=socket.gaierror(socket.EAI_NONAME, "Name or service not known"))
+
+
 def stopped() -> contextlib.AbstractContextManager[object]:
     """As if Ctrl-C had been pressed."""
     result = api.TrainResult(Path("model"), 1200, 600.0, 0.8, "SIGINT")
@@ -134,13 +141,16 @@ EXAMPLES = (
             lambda: fit_tile(UNet(1, 2), (512, 512), budget=1e6)),
     Example(UsageError, "A wrong option, a contradiction between options, or a name that is not known.",
             "`biomask COMMAND --help` shows what can be given.", "biomask train data -o new --labels cells"),
-    Example(ResourceError, "Root of the three below; never raised itself.", "See the classes below."),
+    Example(ResourceError, "Root of the four below; never raised itself.", "See the classes below."),
     Example(OutOfMemoryError,
             "Memory ran out, or would for certain: a file that claims more than there is is refused before it is read.",
             "Cut the image into parts, give `--tile` or `--memory`, or use a machine with more memory.",
             "read_image(\"monster.npy\")", lambda: read_image("monster.npy")),
     Example(DiskFullError, "The disk is full. What was complete before is kept.", "Free some space and run the same command again.",
             "biomask check data", around=full_disk),
+    Example(NetworkError, "A download that did not come through. What has arrived is kept.",
+            "Look whether the machine is online, and run the same command again; it goes on.",
+            "biomask datasets get resnet18 -o weights", around=offline),
     Example(StoppedError, "Stopped by Ctrl-C or a signal, after everything was saved.", "Run the same command again; it goes on.",
             "biomask train data -o model", around=stopped),
 )

@@ -3,16 +3,10 @@
 import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
+from tests.prediction.stand_in import detections
 
 from biomask.prediction.crops import box_crop
 from biomask.prediction.detections import Detections, resolve, together
-
-
-def detections(rects: list[tuple[int, int, int, int]], scores: list[float], keypoints: np.ndarray | None = None) -> Detections:
-    """Filled rectangles (top, left, bottom, right) as objects of class 1."""
-    boxes = np.array([(left, top, right, bottom) for top, left, bottom, right in rects], np.float32).reshape(-1, 4)
-    masks = tuple((np.ones((bottom - top, right - left), bool), (top, left)) for top, left, bottom, right in rects)
-    return Detections(boxes, np.ones(len(rects), np.int64), np.array(scores, np.float32), masks, keypoints)
 
 
 def painted(found: Detections, number: int, size: tuple[int, int]) -> np.ndarray:

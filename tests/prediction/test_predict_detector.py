@@ -7,8 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import tifffile
-from tests.prediction.test_detect import BrightSquares
-from tests.prediction.test_detections import detections
+from tests.prediction.stand_in import BrightSquares, detections
 
 from biomask import api
 from biomask.api import PredictOptions
