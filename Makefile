@@ -34,6 +34,8 @@ bench: install
 	$(BIN)/python benchmarks/checking.py
 	$(BIN)/python benchmarks/step_profile.py
 	for set in dsb2018 hela drishti hippocampus mouse; do $(BIN)/python benchmarks/real_data.py $$set; done
+	$(BIN)/python benchmarks/border_weights.py
+	$(BIN)/python benchmarks/papers.py
 
 clean:
 	rm -rf $(VENV) build dist

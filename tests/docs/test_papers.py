@@ -88,9 +88,9 @@ class TestBorderWeights:
 
     @pytest.mark.parametrize(("difference", "said"), [
         ({"mean": -0.5, "low": -0.8, "high": -0.1, "by_seed": [-0.4, -0.6], "kind": "bootstrap 95 %"},
-         "merges an image -0.50, better with the weights"),
+         "merges an image -0.50 (better with the weights)"),
         ({"mean": 0.5, "low": 0.1, "high": 0.8, "by_seed": [0.4, 0.6], "kind": "bootstrap 95 %"},
-         "merges an image +0.50, worse with the weights"),
+         "merges an image +0.50 (worse with the weights)"),
         ({"mean": -0.5, "low": -0.8, "high": 0.1, "by_seed": [-0.4, -0.6], "kind": "bootstrap 95 %"}, None),
         ({"mean": -0.5, "low": -0.8, "high": -0.1, "by_seed": [0.1, -1.1], "kind": "bootstrap 95 %"}, None),
         ({"mean": -0.5, "low": -0.8, "high": -0.1, "by_seed": [-0.4, -0.6], "kind": "range over 5 groups"}, None)])

@@ -100,7 +100,7 @@ def compare(truth: dict[str, Any], results: list[dict[str, Any]], kind: CocoKind
 
 
 def perturbed(truth: dict[str, Any], seed: int) -> list[dict[str, Any]]:
-    """The true objects as a poor detector finds them: moved, doubled, missed, of other classes, with equal scores; and strangers."""
+    """What a poor detector finds of the true objects: moved, doubled, missed, of other classes, with equal scores."""
     from pycocotools import mask
 
     rng = np.random.default_rng(seed)

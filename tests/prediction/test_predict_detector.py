@@ -7,6 +7,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 import tifffile
+from hypothesis import given
+from hypothesis import strategies as st
 from tests.prediction.stand_in import BrightSquares, detections
 
 from biomask import api
@@ -16,9 +18,9 @@ from biomask.errors import UsageError
 from biomask.io import read_image
 from biomask.io.detections import read_detections
 from biomask.io.files import write_picture
-from biomask.labels import Legend
+from biomask.labels import PALETTE, Legend
 from biomask.models.mask_rcnn.types import Limits
-from biomask.prediction.overlay import draw_detections, zoom_of
+from biomask.prediction.overlay import draw_detections, told_apart, zoom_of
 from biomask.progress import Silent
 from biomask.recipe import NetworkSettings, NormalizationSettings, Recipe
 
@@ -180,6 +182,15 @@ class TestOverlay:
         assert (picture[:, 300 * zoom, 300 * zoom] == 0).all()
         above = picture[:, 80 * zoom - 14:80 * zoom - 2, 80 * zoom:80 * zoom + 20].reshape(3, -1)
         assert {tuple(c) for c in above.T.tolist()} >= {tuple(colour.tolist()), (0, 0, 0)}
+
+    @given(st.lists(st.tuples(*[st.integers(0, 20)] * 2, *[st.integers(1, 6)] * 2), max_size=12))
+    def test_overlapping_boxes_have_different_colours(self, rects):
+        boxes = np.array([(x, y, x + w, y + h) for x, y, w, h in rects], np.float32).reshape(-1, 4)
+        colours = told_apart(boxes)
+        for n, (x, y, w, h) in enumerate(rects):
+            before = [m for m, (a, b, c, d) in enumerate(rects[:n]) if a < x + w and x < a + c and b < y + h and y < b + d]
+            if len({colours[m] for m in before}) < len(PALETTE) - 1:
+                assert colours[n] not in {colours[m] for m in before}
 
     def test_nothing_found_is_the_image(self, tmp_path):
         write_picture(tmp_path / "i.png", np.arange(100, dtype=np.uint8).reshape(10, 10))

@@ -200,10 +200,11 @@ def test_each_option_of_a_detector_changes_its_sentence(setting):
 
 
 def test_of_a_detector_nothing_is_said_of_maps():
-    said = detector(thresholds={"score": 0.45, "min_size": 12.0})
+    said = detector(thresholds={"score": 0.45, "min_size": 12.0}, scores={"trial.thresholds tuned": 0.5})
     for part in ("Mask R-CNN [", "score above 0.45, a threshold tuned", "fewer than 12 visible px", "batches of 2 images",
                  "Images were at random", "taken from another that sees it whole"):
         assert part in said
+    assert "score above 0.5." in detector(thresholds={"score": 0.5})
     for part in ("watershed", "distance", "Dice loss", "elastic", "rotated"):
         assert part not in said
 

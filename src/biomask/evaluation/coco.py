@@ -116,7 +116,7 @@ def coco_of(predictions: Path, cases: Sequence[Case], legend: Legend) -> Coco:
 
 #: What orders the objects, as a sentence.
 SCORES_OF = {
-    "detector": "Scores are the detector's (detections.json).",
+    "detector": "Scores are the detector's.",
     "table": "The score of an object is its mean probability (objects.csv).",
     "none": "Label images hold no scores: each object has 1, so that precision is that of all objects at once.",
 }
@@ -142,7 +142,7 @@ def true_kinds(images: Sequence[CocoImage], categories: Sequence[Category]) -> t
 def found_kinds(file: DetectionFile) -> tuple[CocoKind, ...]:
     """What all objects of a file have; everything where there is none."""
     there = [i for i in file.images if len(i)]
-    return tuple(k for k in KINDS if k == "boxes" or all(getattr(i, k) is not None for i in there))
+    return tuple(k for k in KINDS if (file.boxed if k == "boxes" else all(getattr(i, k) is not None for i in there)))
 
 
 def points_of(categories: Sequence[Category]) -> int:

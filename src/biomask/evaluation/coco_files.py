@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -100,7 +102,7 @@ def _sides(file: DetectionFile, content: CocoFile, found: Mapping[Any, DetectedI
     names = tuple(dict.fromkeys(content.categories)) or (UNNAMED,)
     kinds, notes = true_kinds(content.images, content.described)
     shared: tuple[CocoKind, ...] = tuple(k for k in KINDS if k in kinds and k in found_kinds(file))
-    own = DetectionFile(file.path, file.images, _of_truth(file, content)) if file.bare else file
+    own = replace(file, categories=_of_truth(file, content)) if file.bare else file
     numbers, more = numbers_of(own, names, found.values())
     return Coco(names, shared, (*notes, *more, SCORES_OF["detector"]), numbers=numbers, points=points_of(content.described))
 
@@ -116,6 +118,7 @@ def _matched(images: Sequence[CocoImage], found: Mapping[Any, DetectedImage], co
              progress: Progress) -> dict[str, dict[str, MatchedImage]]:
     """By the name of the image and of the measure. Raises ManyErrors."""
     numbers = {name: n for n, name in enumerate(coco.names, start=1)}
+    named = Counter(i.file_name for i in images)
     matched, errors = dict[str, dict[str, MatchedImage]](), list[BiomaskError]()
     with progress.bar("evaluating") as bar:
         for n, image in enumerate(images):
@@ -125,8 +128,8 @@ def _matched(images: Sequence[CocoImage], found: Mapping[Any, DetectedImage], co
                 true = true_in_coco(image, numbers, image.size, coco.points, masks="masks" in coco.kinds)
                 own = found.get(image.id) or DetectedImage.none(image.size)
                 sides = true, found_by_detector(own, coco.numbers, image.size, coco.points)
-                matched[image.file_name] = {name: match_image(*sides, kind) for name, kind in COCO_NAMES.items()
-                                            if kind in coco.kinds}
+                row = image.file_name if named[image.file_name] == 1 else f"{image.file_name} (id {image.id})"
+                matched[row] = {name: match_image(*sides, kind) for name, kind in COCO_NAMES.items() if kind in coco.kinds}
             except BiomaskError as error:
                 errors.append(error if error.where else LabelsError(error.what, where=image.file_name, fix=error.fix))
             bar.update((n + 1) / len(images), image.file_name)

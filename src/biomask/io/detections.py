@@ -66,6 +66,8 @@ class DetectionFile:
     """In order of their ids; empty where the file has none: a bare list of results."""
     bare: bool = False
     """Whether it is a bare list of results, whose ids are those of another file."""
+    boxed: bool = True
+    """Whether boxes are the file's own or those of masks; else they are those around the key points."""
 
 
 def write_detections(path: Path, images: Iterable[DetectedImage], categories: Sequence[Category],
@@ -162,7 +164,7 @@ def read_detections(path: Path, *, sizes: Mapping[int | str, tuple[int, int] | N
         images = tuple(_image_of(key, image, whole) for key, image in found.items())
     except LabelsError as error:
         raise ReadError(error.what, where=path, fix=error.fix) from error
-    return DetectionFile(path, images, categories, bare)
+    return DetectionFile(path, images, categories, bare, whole.boxes or whole.masks or not rows)
 
 
 def _images_of(entries: list[Any], path: Path) -> dict[int | str, _Found]:

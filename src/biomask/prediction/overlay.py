@@ -47,9 +47,8 @@ def draw_detections(image: Image, found: Detections, legend: Legend,
 
     zoom = zoom_of(image.size)
     picture = stretched(image).repeat(zoom, axis=1).repeat(zoom, axis=2)
-    several = len(legend) > 2
-    entries, own = list(legend), PALETTE[:-1]
-    colours = [entries[c].colour if several else own[n % len(own)] for n, c in enumerate(found.classes)]
+    several, entries = len(legend) > 2, list(legend)
+    colours = [entries[c].colour for c in found.classes] if several else told_apart(found.boxes)
     order = range(len(found) - 1, -1, -1)
     if found.masked:
         for n in order:
@@ -67,6 +66,19 @@ def draw_detections(image: Image, found: Detections, legend: Legend,
         name = f"{entries[int(found.classes[n])].name} " if several else ""
         _score(draw, f"{name}{found.scores[n]:.2f}", tuple(float(v) * zoom for v in found.boxes[n]), colours[n])
     return np.ascontiguousarray(np.moveaxis(np.asarray(canvas), -1, 0))
+
+
+def told_apart(boxes: npt.NDArray[np.float32]) -> list[Colour]:
+    """A colour for each box (N, 4), another one than those of the boxes before it that overlap it, as far as there are enough."""
+    colours = PALETTE[:-1]  # white is lost on bright objects
+    chosen = list[int]()
+    for n, box in enumerate(boxes):
+        others = boxes[:n]
+        meet = (np.minimum(others[:, 2:], box[2:]) > np.maximum(others[:, :2], box[:2])).all(axis=1)
+        taken = {chosen[i] for i in np.flatnonzero(meet)}
+        turns = [(n + step) % len(colours) for step in range(len(colours))]
+        chosen.append(next((c for c in turns if c not in taken), turns[0]))
+    return [colours[c] for c in chosen]
 
 
 def zoom_of(size: Sequence[int]) -> int:

@@ -53,18 +53,25 @@ def loss_said(header: ModelHeader) -> str:
     return (f"The loss was the sum of those of {', '.join(parts[:-1])} and {parts[-1]}, as in the paper [@mask-rcnn].")
 
 
-def decision_said(header: ModelHeader) -> str:
-    """From the network's answer to objects."""
-    score, least = header.thresholds.get(SCORE), header.thresholds.get(LEAST_SIZE)
-    said = [f"Objects are those with a score above {score:.3g}, a threshold tuned on the held-out images." if score is not None else
-            "Objects are those that the network reports."]
+def decision_said(header: ModelHeader, told: float | None = None) -> str:
+    """From the network's answer to objects. told: the score that was asked for, where one was."""
+    said = [_cut_said(header, told)]
     said.append(f"Images larger than a window are seen in several, which share at least a {_SHARES[OVERLAP_SHARE]} of their "
                 "shorter side: an object that one of them cuts is taken from another that sees it whole, and parts of larger ones "
                 "are joined.")
     said.append("Where objects lie over each other, the one with the higher score has the pixel.")
+    least = header.thresholds.get(LEAST_SIZE)
     if least is not None and least > 1:
         said.append(f"Objects of fewer than {least:g} visible px are dropped.")
     return " ".join(said)
+
+
+def _cut_said(header: ModelHeader, told: float | None) -> str:
+    score = told if told is not None else header.thresholds.get(SCORE)
+    if score is None:
+        return "Objects are those that the network reports."
+    tuned = told is None and header.scores.get("trial.thresholds tuned") is not None
+    return f"Objects are those with a score above {score:.3g}{', a threshold tuned on the held-out images' if tuned else ''}."
 
 
 _SHARES: Mapping[int, str] = {2: "half", 3: "third", 4: "quarter"}

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from biomask.data.task import CUT
 from biomask.labels import Legend
-from biomask.reports import sentences
+from biomask.reports import detectors, sentences
 from biomask.reports.blocks import Block, Fold, Numbered, Paragraph, Quote, Section
 from biomask.reports.parts import duration
 from biomask.reports.run import PACKAGES, Run
@@ -144,6 +144,8 @@ def _decided(record: Mapping[str, Any], header: ModelHeader | None) -> str:
     said = []
     if kind == "multilabel":
         said.append("A pixel belongs to a structure where its probability is at least 0.5.")
+    elif header is not None and header.is_detector:
+        said.append(detectors.decision_said(header, record.get("score")))
     elif kind == "instances" and header is not None:
         said.append(sentences.decision_said(header.model_copy(update={"recipe": header.recipe.model_copy(
             update={"prediction": header.recipe.prediction.model_copy(update={"augment": "none"})})})))

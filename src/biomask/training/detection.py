@@ -40,7 +40,7 @@ class DetectionObjective:
         self.recipe, self.training, self.validation, self.sampling = recipe, training, validation, sampling
         self.least, self.device, self.world, self.barren = least, device, world, barren
         self.score_is = "average precision"
-        self.patch: tuple[int, ...] = sampling.window or self._usual_size(training)
+        self.patch: tuple[int, ...] = self._usual_size(training)
         self.thresholds = {"score": USUAL_SCORE, "min_size": float(least)}
 
     def batch(self, numbers: range) -> Scenes:
@@ -83,8 +83,9 @@ class DetectionObjective:
         return scoring_order(self.recipe.training.seed, len(held_out))
 
     def _usual_size(self, dataset: Dataset) -> tuple[int, int]:
-        """(Y, X) of the middle one of the images by pixels, as the network sees them."""
-        sizes = sorted((seen_size(size, self.recipe.network.options) for size in dataset.facts.sizes), key=prod)
+        """(Y, X) of a crop, or of the middle one of the images by pixels, as the network sees it."""
+        window, seen = self.sampling.window, self.recipe.network.options
+        sizes = sorted((seen_size(size, seen) for size in ([window] if window else dataset.facts.sizes)), key=prod)
         return sizes[len(sizes) // 2]
 
     def _seen_pixels(self, size: tuple[int, ...]) -> int:
@@ -92,4 +93,4 @@ class DetectionObjective:
         if window is None:
             return prod(seen_size(whole, self.recipe.network.options))
         windows = Windows.of(whole, window, min(window) // OVERLAP_SHARE)
-        return len(windows) * prod(windows.tile)
+        return len(windows) * prod(seen_size(windows.tile, self.recipe.network.options))

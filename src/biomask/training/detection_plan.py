@@ -30,11 +30,15 @@ RATIOS = (0.5, 1.0, 2.0)
 #: An object is in reach of an anchor that overlaps it by this IoU on the same centre.
 REACH = 0.5
 
-#: Most detections of an image over the most objects of a training image, and at least so many.
-HEADROOM, LEAST_DETECTIONS = 1.5, 100
+#: Most detections of an image, or crop, over the most objects of one in training, and at least so many. A crop may hold so many
+#: times its share of an image's objects.
+HEADROOM, LEAST_DETECTIONS, CLUSTERED = 1.5, 100, 2.0
 
 #: Crops are this many times as long as nearly all objects, a multiple of the coarsest stride, and at least so long.
 TIMES, STRIDE, LEAST_CROP = 3.0, 32, 128
+
+#: Where the middle object is smaller than this, crops are enlarged, at most by the last of these factors.
+CLEAR, FACTORS = 32.0, (1.0, 1.5, 2.0)
 
 #: Objects longer than this share of the largest crop do not fit in one; whole images are learnt from then.
 FITS = 0.6
@@ -72,17 +76,25 @@ def seen_size(size: Sequence[int], options: Mapping[str, Any]) -> tuple[int, int
     return resized((size[0], size[1]), side, options.get("long_side", 1333))
 
 
+def seen_scale(sizes: Sequence[Sequence[int]], patch: Sequence[int] | None, options: Mapping[str, Any]) -> float:
+    """How many times as large as in the images things are for the network, in the middle one of all. patch: (Y, X) of the crops."""
+    return float(np.median([seen_size(s, options)[0] / s[0] for s in ([patch] if patch is not None else sizes)]))
+
+
 def plan_detection(recipe: Recipe, sizes: Sequence[Sequence[int]], facts: ObjectFacts, machine: Machine, *,
-                   begins: bool = False) -> DetectionPlan:
-    """Choose what the recipe leaves open. sizes: (Y, X) of the images. begins: whether it begins with weights from elsewhere."""
+                   counts: Sequence[int] = (), begins: bool = False) -> DetectionPlan:
+    """Choose what the recipe leaves open.
+
+    sizes: (Y, X) of the images. counts: objects of each; empty = not known. begins: whether it begins with weights from elsewhere.
+    """
     said, warnings = [_described(facts, sizes)], list[str]()
     options = dict(recipe.network.options)
     patch = _window(recipe, options, sizes, facts, said)
     _branches(recipe, options, facts, said)
     _frozen(options, begins, said)
-    _anchors(options, sizes, facts, said, warnings)
-    _limits(options, facts, said)
-    seen = prod(patch) if patch is not None else float(np.median([prod(seen_size(s, options)) for s in sizes]))
+    _anchors(options, seen_scale(sizes, patch, options), facts, said, warnings)
+    _limits(options, _fullest(sizes, patch, facts, counts), patch, said)
+    seen = float(np.median([prod(seen_size(s, options)) for s in ([patch] if patch is not None else sizes)]))
     training: dict[str, Any] = {"patch": patch, "batch": _batch(recipe, seen, machine, said)}
     training["oversample"] = _focus(recipe, patch, sizes, facts, said)
     training["lr"] = _rate(recipe, training["batch"], said)
@@ -118,10 +130,16 @@ def _window(recipe: Recipe, options: dict[str, Any], sizes: Sequence[Sequence[in
                     f"crop of {largest}")
         return None
     side = min(largest, max(LEAST_CROP, round_up(ceil(TIMES * length), STRIDE)))
-    if all(max(s) <= side for s in sizes):
-        said.append(f"whole images: none is longer than {side} px")
-    else:
-        said.append(f"crops of {side} × {side} px: {side / max(length, 1):.1f} times nearly every object")
+    wanted = CLEAR / max(facts.sides[2], 1.0)
+    factor = max(f for f in FACTORS if f == 1 or (f <= wanted * 1.1 and f * length <= FITS * largest))
+    text = f"crops of {side} × {side} px: {side / max(length, 1):.1f} times nearly every object"
+    if factor > 1:
+        side = int(min(side, largest / factor))
+        options |= {"short_side": round_up(int(side * factor), STRIDE), "long_side": None}
+        side = int(options["short_side"] / factor)
+        text = (f"crops of {side} × {side} px, enlarged to {options['short_side']}: {side / max(length, 1):.1f} times nearly every "
+                f"object, of which the middle one has {facts.sides[2]:.0f} px, too few for maps of a quarter of the size")
+    said.append(text)
     return side, side
 
 
@@ -151,10 +169,8 @@ def _frozen(options: dict[str, Any], begins: bool, said: list[str]) -> None:
             said.append("the backbone's first convolution and first stage keep their weights")
 
 
-def _anchors(options: dict[str, Any], sizes: Sequence[Sequence[int]], facts: ObjectFacts, said: list[str],
-             warnings: list[str]) -> None:
-    """Anchor sizes where they are open, else whether those given reach the objects."""
-    scale = float(np.median([seen_size(s, options)[0] / s[0] for s in sizes]))
+def _anchors(options: dict[str, Any], scale: float, facts: ObjectFacts, said: list[str], warnings: list[str]) -> None:
+    """Anchor sizes where they are open, else whether those given reach the objects. scale: of what the network sees."""
     ratios = options.get("anchor_ratios") or RATIOS
     options |= {"anchor_ratios": list(ratios)} if "anchor_ratios" in options else {}
     given = options.get("anchor_sizes", (32, 64, 128, 256, 512))
@@ -182,15 +198,23 @@ def _reach(facts: ObjectFacts, sizes: Sequence[float], ratios: Sequence[float], 
     return round(float((overlaps >= REACH).mean()), 3), float(overlaps.mean())
 
 
-def _limits(options: dict[str, Any], facts: ObjectFacts, said: list[str]) -> None:
-    """Most detections, and proposals enough for them."""
+def _fullest(sizes: Sequence[Sequence[int]], patch: tuple[int, int] | None, facts: ObjectFacts, counts: Sequence[int]) -> int:
+    """Objects of the fullest image, or about those of the fullest crop."""
+    if patch is None or not any(counts):
+        return facts.per_image[2]
+    return ceil(max(n * min(1.0, CLUSTERED * prod(patch) / prod(size)) for n, size in zip(counts, sizes, strict=True)))
+
+
+def _limits(options: dict[str, Any], fullest: int, patch: tuple[int, int] | None, said: list[str]) -> None:
+    """Most detections, and proposals enough for them. fullest: objects of the fullest image or crop."""
     limits = dict(options.get("limits") or {})
-    needed = max(LEAST_DETECTIONS, round_up(ceil(HEADROOM * facts.per_image[2]), 10))
+    needed = max(LEAST_DETECTIONS, round_up(ceil(HEADROOM * fullest), 10))
     if limits.get("detections") is None:
         limits["detections"] = needed
-        said.append(f"at most {needed} detections an image: " + (
-            f"{HEADROOM:g} times the {facts.per_image[2]} of the fullest one" if needed > LEAST_DETECTIONS else
-            f"the usual, the fullest one has {facts.per_image[2]} objects"))
+        what = "image" if patch is None else "crop"
+        said.append(f"at most {needed} detections {'an' if patch is None else 'a'} {what}: " + (
+            f"{HEADROOM:g} times the {fullest} objects of the fullest one" if needed > LEAST_DETECTIONS else
+            f"the usual number, the fullest one has about {fullest} objects"))
     most = limits["detections"]
     for name, usual in (("proposals", 1000), ("proposals_before_nms", 1000)):
         if limits.get(name, usual) < 2 * most:

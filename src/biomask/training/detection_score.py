@@ -23,8 +23,8 @@ from biomask.training.objective import Score
 if TYPE_CHECKING:
     from biomask.data.dataset import Dataset
 
-#: Score thresholds that are tried; objects count whose score is above.
-CUTS = tuple(n / 20 for n in range(1, 20))
+#: Score thresholds that are tried; objects count whose score is above. With lower ones more is found that is none than is missed.
+CUTS = tuple(n / 20 for n in range(6, 20))
 
 #: A found object of which at least this share lies in a crowd, or where nothing is known, does not count unless it is right.
 IN_CROWD = 0.5

@@ -102,7 +102,7 @@ def planned_detection(recipe: Recipe, dataset: Dataset, facts: ObjectFacts, plac
     if before is not None:
         return before, None
     plan = plan_detection(recipe, dataset.facts.sizes, facts, Machine.here(place.device, place.world.size),
-                          begins=begins)
+                          counts=[sum(f.objects for f in item.labels) for item in dataset.inspected], begins=begins)
     write_plan(place, wished, plan.recipe, plan.sentences)
     for warning in plan.warnings:
         place.progress.warn(warning)
@@ -129,7 +129,7 @@ def _sampling(recipe: Recipe, points: KeypointNames | None) -> DetectionSampling
     patch = settings.patch
     zoom = 1 + augmentation.scale if augmentation.warp else 1.0
     return DetectionSampling(settings.seed, augmentation, None if patch is None else (patch[0], patch[-1]),
-                             zoom=(1 / zoom, zoom), focus=settings.oversample or 0.0,
+                             pad=True, zoom=(1 / zoom, zoom), focus=settings.oversample or 0.0,
                              masks=recipe.network.name != "faster-rcnn" and options.get("masks", True) is True, keypoints=points)
 
 

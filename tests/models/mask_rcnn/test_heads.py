@@ -145,7 +145,7 @@ def test_what_lies_in_a_crowd_is_neither_object_nor_background() -> None:
 
 
 @pytest.mark.parametrize(("size", "short", "long", "expected"), [
-    ((800, 1066), 800, 1333, (800, 1066)), ((427, 640), 800, 1333, (800, 1199)), ((100, 400), 800, 1600, (400, 1600)),
+    ((480, 640), 800, 1333, (800, 1066)), ((800, 1066), 800, 1333, (800, 1066)), ((100, 400), 800, 1600, (400, 1600)),
     ((50, 60), None, None, (50, 60)), ((50, 60), None, 30, (25, 30)), ((50, 60), None, 90, (50, 60)),
     ((1, 1024), 64, 128, (1, 128))])
 def test_sizes(size: tuple[int, int], short: int | None, long: int | None, expected: tuple[int, int]) -> None:

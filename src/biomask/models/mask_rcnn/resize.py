@@ -25,7 +25,8 @@ class Batch:
     """Images of several sizes as one tensor."""
 
     images: Tensor
-    """(B, C, H, W) float32; each image lies at the top left, zeros fill the rest."""
+    """(B, C, H, W) float32, channels last in memory, in which convolutions and RoIAlign are fastest; each image lies at the top
+    left, zeros fill the rest."""
     sizes: list[tuple[int, int]]
     """Height and width of each image in it."""
 
@@ -63,7 +64,7 @@ class Resize(nn.Module):
         batch = ready[0].new_zeros((len(ready), ready[0].shape[0], height, width))
         for place, x in zip(batch, ready, strict=True):
             place[:, :x.shape[1], :x.shape[2]] = x
-        return Batch(batch, sizes)
+        return Batch(batch.contiguous(memory_format=torch.channels_last), sizes)
 
     def _one(self, image: Tensor) -> Tensor:
         x = (at_least_float32(image) - self.mean) / self.std
@@ -80,12 +81,14 @@ class Resize(nn.Module):
 
 
 def resized(size: tuple[int, int], short_side: int | None, long_side: int | None) -> tuple[int, int]:
-    """Height and width after scaling (height, width): the scale in float32, lengths rounded down, which is torchvision's rule.
+    """Height and width after scaling (height, width).
 
-    >>> resized((427, 640), 800, 1333), resized((480, 640), 800, 1333)  # 800 / 480 is a little less in float32
-    ((800, 1199), (799, 1066))
+    torchvision's rule: the scale in float32, by the reciprocal of the length as it is, and lengths rounded down.
+
+    >>> resized((480, 640), 800, 1333), resized((427, 640), 800, 1333)  # 800 (1 / 427) is a little too small
+    ((800, 1066), (799, 1199))
     """
-    scales = [np.float32(wanted) / np.float32(have) for wanted, have in ((short_side, min(size)), (long_side, max(size)))
+    scales = [np.float32(1) / np.float32(have) * np.float32(wanted) for wanted, have in ((short_side, min(size)), (long_side, max(size)))
               if wanted is not None]
     if short_side is None:
         scales.append(np.float32(1))
