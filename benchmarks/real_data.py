@@ -6,6 +6,7 @@
     python benchmarks/real_data.py hippocampus --minutes 20
     python benchmarks/real_data.py mouse --minutes 20
     python benchmarks/real_data.py dsb2018 --images 10 --minutes 5       (a point of the learning curve)
+    python benchmarks/real_data.py dsb2018 --recipe mask-rcnn-small --minutes 20 --name dsb2018_mask_rcnn --metrics coco
 
 Every data set gets the same command, `biomask train DATA -o MODEL --minutes N`, but for what its files do not say: dsb2018 holds
 grey and colour images (--channels rgb), and drishti_gs averages of experts, taken as at least half of them (biomask's rule).
@@ -51,11 +52,13 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("dataset", choices=list(CASES))
     parser.add_argument("--minutes", default="20")
+    parser.add_argument("--recipe", default="default")
     parser.add_argument("--seed", default="0")
     parser.add_argument("--images", type=int, help="train on so many images only, chosen by the seed (dsb2018)")
     parser.add_argument("--name", help="of the file in results/")
     parser.add_argument("--work", type=Path, help="where everything is written")
     parser.add_argument("--predict", nargs="*", default=[], help="more options of biomask predict")
+    parser.add_argument("--metrics", help="more of biomask evaluate")
     parser.add_argument("--set", nargs="*", default=[], help="settings of the recipe, to try something")
     options = parser.parse_args()
     suffix = f"_{options.images}" if options.images else ""
@@ -65,19 +68,22 @@ def main() -> None:
     model, out, report = work / "model", work / "out", work / "evaluation.json"
     began = time.monotonic()
     changed = [w for s in options.set for w in ("--set", s)]
-    biomask("train", case.train, "-o", model, "--minutes", options.minutes, "--seed", options.seed, *case.options, *changed)
+    biomask("train", case.train, "-o", model, "--recipe", options.recipe, "--minutes", options.minutes, "--seed", options.seed,
+            *case.options, *changed)
     trained = time.monotonic()
     biomask("predict", model, case.test / "images", "-o", out, *options.predict)
     predicted = time.monotonic()
-    biomask("evaluate", out, case.test, "--json", report, "--report", work / "evaluation.html")
+    more = ("--metrics", options.metrics) if options.metrics else ()
+    biomask("evaluate", out, case.test, "--json", report, "--report", work / "evaluation.html", *more)
     found = json.loads(report.read_text(encoding="utf-8"))
     run = json.loads((model / "run.json").read_text(encoding="utf-8"))
     keys = ("mean", "pooled", "intervals", "per_class")
+    others = {"metrics": found["metrics"]} if options.metrics else {}
     scores = {k: {m: v for m, v in found[k].items() if not isinstance(v, dict) or k != "pooled"} for k in keys if k in found}
     record(options.name or f"{options.dataset}{suffix}", {
         "what": case.what, "minutes_training": round((trained - began) / 60, 2),
         "minutes_prediction": round((predicted - trained) / 60, 2), "test_images": found["n_images"], "steps": run["step"],
-        **case.extra(out, case.test), "scores": scores})
+        **({"recipe": options.recipe} if options.recipe != "default" else {}), **case.extra(out, case.test), "scores": scores, **others})
 
 
 def dsb2018(work: Path, options: argparse.Namespace) -> Case:

@@ -39,6 +39,9 @@ MODEL_FILE = "model.safetensors"
 #: Of weights and counters, in safetensors' names.
 DTYPES = {"F64", "F32", "F16", "BF16", "I64"}
 
+#: Options of a detector of which null is a value: images keep their size, no limit, those of ImageNet.
+NULLS = ("short_side", "long_side", "mean", "std")
+
 #: More parameters than this in a header are taken for an attack or an accident.
 MOST_PARAMETERS = 2_000_000_000
 
@@ -173,6 +176,7 @@ def construct(name: str, given: Mapping[str, Any], in_channels: int, channels: i
     if name not in MODELS and name not in DETECTORS and is_own(name):
         raise UsageError(f"the network is of somebody's own code, {name}, and no code is run unasked",
                          fix="--network FILE.py:NAME; in Python, load_model(path, model=…)")
+    options = _settled(options) if name in DETECTORS else options
     known: dict[str, Callable[..., nn.Module]] = {**MODELS, **DETECTORS}
     if name not in known:
         raise UsageError(f"no network is called {name!r}", fix=f"there are {', '.join(known)}")
@@ -184,6 +188,15 @@ def construct(name: str, given: Mapping[str, Any], in_channels: int, channels: i
         raise UsageError(f"network {name!r}: {error.what}", fix=error.fix) from error
     except (TypeError, ValueError, KeyError, ArithmeticError) as error:
         raise UsageError(f"network {name!r} with {options}: {error}", fix="see the arguments of its constructor") from error
+
+
+def _settled(options: Mapping[str, Any]) -> dict[str, Any]:
+    """Options of a detector without those that a recipe leaves open, by null, for the constructor to take its defaults."""
+    limits = options.get("limits")
+    settled = {k: v for k, v in options.items() if v is not None or k in NULLS}
+    if isinstance(limits, Mapping):
+        settled["limits"] = {k: v for k, v in limits.items() if v is not None}
+    return settled
 
 
 def save_model(path: Path, tensors: Mapping[str, Tensor], header: ModelHeader) -> None:

@@ -50,16 +50,17 @@ def reference(truth: dict[str, Any], results: list[dict[str, Any]], kind: CocoKi
 def sides(truth: dict[str, Any], results: list[dict[str, Any]]) -> tuple[list[TrueObjects], list[FoundObjects]]:
     """Both as arrays, images in order of their ids."""
     true, found = [], []
+    pointed = any("keypoints" in row for row in (*truth["annotations"], *results))
     for image in sorted(truth["images"], key=lambda i: i["id"]):
         size = (image["height"], image["width"])
         own = [a for a in truth["annotations"] if a["image_id"] == image["id"]]
         got = [r for r in results if r["image_id"] == image["id"]]
         true.append(TrueObjects(
             np.array([a["category_id"] for a in own], np.int64), np.array([a["area"] for a in own], float), boxes_of(own),
-            np.array([a["iscrowd"] for a in own], bool), masks_of(own, size), points_of(own, truth)))
+            np.array([a["iscrowd"] for a in own], bool), masks_of(own, size), points_of(own, pointed)))
         found.append(FoundObjects(
             np.array([r["category_id"] for r in got], np.int64), np.array([r["score"] for r in got], float), boxes_of(got),
-            masks_of(got, size), points_of(got, truth)))
+            masks_of(got, size), points_of(got, pointed)))
     return true, found
 
 
@@ -67,10 +68,8 @@ def boxes_of(rows: list[dict[str, Any]]) -> np.ndarray:
     return np.array([r["bbox"] for r in rows], float).reshape(len(rows), 4)
 
 
-def points_of(rows: list[dict[str, Any]], truth: dict[str, Any]) -> np.ndarray | None:
-    if not any("keypoints" in a for a in truth["annotations"]):
-        return None
-    return np.array([r["keypoints"] for r in rows], float).reshape(len(rows), 17, 3)
+def points_of(rows: list[dict[str, Any]], pointed: bool) -> np.ndarray | None:
+    return np.array([r["keypoints"] for r in rows], float).reshape(len(rows), 17, 3) if pointed else None
 
 
 def masks_of(rows: list[dict[str, Any]], size: tuple[int, int]) -> Runs:

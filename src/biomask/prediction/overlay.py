@@ -46,13 +46,16 @@ def draw_detections(image: Image, found: Detections, legend: Legend,
     from PIL import ImageDraw
 
     zoom = zoom_of(image.size)
-    picture = stretched(image).repeat(zoom, axis=1).repeat(zoom, axis=2)
+    small = stretched(image)
     several, entries = len(legend) > 2, list(legend)
     colours = [entries[c].colour for c in found.classes] if several else told_apart(found.boxes)
     order = range(len(found) - 1, -1, -1)
-    if found.masked:
-        for n in order:
-            _tint(picture, found.masks[n], colours[n], zoom)
+    shown = order if found.masked else ()
+    for n in shown:
+        _tint(small, found.masks[n], colours[n])
+    picture = small.repeat(zoom, axis=1).repeat(zoom, axis=2)
+    for n in shown:
+        _outline(picture, found.masks[n], colours[n], zoom)
     canvas = Pillow.fromarray(np.ascontiguousarray(np.moveaxis(picture, 0, -1)))
     draw = ImageDraw.Draw(canvas)
     line = max(1, round(max(picture.shape[1:]) / 1000))
@@ -90,16 +93,22 @@ def zoom_of(size: Sequence[int]) -> int:
     return max(1, LARGEST // max(size))
 
 
-def _tint(picture: npt.NDArray[np.uint8], mask: Crop, colour: Colour, zoom: int) -> None:
-    """Lay a mask over the picture, with its outline in full colour."""
+def _tint(picture: npt.NDArray[np.uint8], mask: Crop, colour: Colour) -> None:
+    """Lay a mask over the picture."""
+    pixels, (top, left) = mask
+    window = picture[:, top:top + pixels.shape[0], left:left + pixels.shape[1]]
+    for channel, ink in zip(window, colour, strict=True):
+        channel[pixels] = np.rint(channel[pixels] * (1 - TINT) + ink * TINT).astype(np.uint8)
+
+
+def _outline(picture: npt.NDArray[np.uint8], mask: Crop, colour: Colour, zoom: int) -> None:
+    """The inner outline of a mask, on an enlarged picture."""
     pixels, (top, left) = mask
     large = pixels.repeat(zoom, axis=0).repeat(zoom, axis=1)
     window = picture[:, top * zoom:top * zoom + large.shape[0], left * zoom:left * zoom + large.shape[1]]
     inner = np.pad(large, 1)
     inner = inner[2:, 1:-1] & inner[:-2, 1:-1] & inner[1:-1, 2:] & inner[1:-1, :-2]
-    ink = np.array(colour, np.float32)[:, None]
-    window[:, large] = np.rint(window[:, large] * (1 - TINT) + ink * TINT).astype(np.uint8)
-    window[:, large & ~inner] = ink
+    window[:, large & ~inner] = np.array(colour, np.uint8)[:, None]
 
 
 def _skeleton(draw: ImageDraw, found: Detections, number: int, colour: Colour, skeleton: Sequence[tuple[int, int]], zoom: int,

@@ -45,11 +45,15 @@ CATALOGUE: Mapping[str, Entry] = MappingProxyType({
     "fcn-16s": Entry(3, 21, "the second step of the FCN paper"),
     "fcn-8s": Entry(3, 21, "photographs, with VGG-16's weights; comparison with the FCN paper"),
     "sliding-window-2012": Entry(1, 2, "comparison with what came before the U-Net; slow to train"),
+    "mask-rcnn-small": Entry(1, 2, "objects one by one, also where they overlap; learns on two cores"),
+    "mask-rcnn-r50-fpn": Entry(3, 81, "comparison with the Mask R-CNN paper; photographs, on GPUs"),
+    "mask-rcnn-finetune": Entry(3, 2, "objects or keypoints from few images, with torchvision's weights"),
 })
 
 #: Author and year of the papers, for the recipe that follows each most closely.
 ALIASES: Mapping[str, str] = MappingProxyType({
     "ciresan-2012": "sliding-window-2012",
+    "he-2017": "mask-rcnn-r50-fpn",
     "long-2015": "fcn-8s",
     "oktay-2018": "attention-unet-3d",
     "ronneberger-2015": "unet-2015",

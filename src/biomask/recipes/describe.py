@@ -14,8 +14,9 @@ from torch.utils.flop_counter import flop_registry
 
 from biomask import recipes
 from biomask.checkpoint import construct
-from biomask.models import Network
+from biomask.models import MaskRCNN, Network
 from biomask.models.blocks import parameter_count
+from biomask.models.mask_rcnn.resize import STRIDE, resized
 from biomask.recipes.catalogue import ALIASES, CATALOGUE, USUAL_SIZES
 
 #: Pixels of which the work is counted: 512² in 2D, 64³ in 3D, which are as many.
@@ -48,7 +49,8 @@ def describe(name: str) -> Description:
     with torch.random.fork_rng([]), torch.device("meta"), _Undrawn():
         network = construct(recipe.network.name, {**usual, **recipe.network.options}, entry.in_channels, entry.classes,
                             entry.spatial_dims)
-    return Description(recipe.name, parameter_count(network), flops(network, SIDES[entry.spatial_dims]), entry.in_channels,
+    count = detector_flops if isinstance(network, MaskRCNN) else flops
+    return Description(recipe.name, parameter_count(network), count(network, SIDES[entry.spatial_dims]), entry.in_channels,
                        entry.classes, entry.spatial_dims, recipe.source, entry.good_for,
                        tuple(a for a, of in ALIASES.items() if of == recipe.name))
 
@@ -68,6 +70,31 @@ def flops(network: nn.Module, side: int) -> float:
     counter = _Counter()
     with torch.no_grad(), counter:
         network(torch.empty((1, known.in_channels, *size), device="meta"))
+    return float(counter.flops)
+
+
+def detector_flops(network: nn.Module, side: int) -> float:
+    """Operations of one detection in an image of `side` pixels along each axis, as full as the limits allow, two a multiply-add.
+
+    network: a `MaskRCNN` on the meta device. Counted are convolutions and matrix products, not RoIAlign and suppression.
+    """
+    known = cast(MaskRCNN, network.eval())
+    sides = known.transform.short_sides
+    seen = [-(-n // STRIDE) * STRIDE for n in resized((side, side), max(sides) if sides else None, known.transform.long_side)]
+    heads, channels, limits = known.roi_heads, known.backbone.channels, known.limits
+    counter = _Counter()
+    with torch.no_grad(), counter:
+        maps = known.backbone(torch.empty((1, known.in_channels, *seen), device="meta"))
+        known.rpn.head(list(maps.values()))
+        regions = torch.empty((limits.proposals, channels, 7, 7), device="meta")
+        found = torch.empty((limits.detections, channels, *((14, 14) if heads.res5 is None else (7, 7))), device="meta")
+        if heads.res5 is not None:
+            regions, found = heads.res5(regions), heads.res5(found)
+        heads.box_predictor(heads.box_head(regions))
+        if heads.mask_head is not None:
+            heads.mask_predictor(heads.mask_head(found))
+        if heads.keypoint_head is not None:
+            heads.keypoint_predictor(heads.keypoint_head(torch.empty((limits.detections, channels, 14, 14), device="meta")))
     return float(counter.flops)
 
 

@@ -11,6 +11,7 @@ from math import ceil, prod
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from biomask.data.object_facts import ObjectFacts
 from biomask.models.mask_rcnn.resize import resized
@@ -22,12 +23,14 @@ from biomask.training.speed import Machine, duration
 
 #: Anchor sizes of the finest level that are considered, in pixels as the network sees them; each further level doubles them.
 FINEST = (4, 6, 8, 12, 16, 24, 32, 48, 64)
-LEVELS = 5
+#: Pixels between anchors at each level, and in the only one of a C4 network.
+STRIDES, C4_STRIDE = (4, 8, 16, 32, 64), 16
 
-#: The paper's ratios, height over width.
+#: The paper's ratios, height over width, and sizes.
 RATIOS = (0.5, 1.0, 2.0)
+USUAL_ANCHORS = (32, 64, 128, 256, 512)
 
-#: An object is in reach of an anchor that overlaps it by this IoU on the same centre.
+#: An object is in reach of an anchor that overlaps it by this IoU, at the distance of their centres that is usual at its level.
 REACH = 0.5
 
 #: Most detections of an image, or crop, over the most objects of one in training, and at least so many. A crop may hold so many
@@ -173,18 +176,20 @@ def _anchors(options: dict[str, Any], scale: float, facts: ObjectFacts, said: li
     """Anchor sizes where they are open, else whether those given reach the objects. scale: of what the network sees."""
     ratios = options.get("anchor_ratios") or RATIOS
     options |= {"anchor_ratios": list(ratios)} if "anchor_ratios" in options else {}
-    given = options.get("anchor_sizes", (32, 64, 128, 256, 512))
+    given = options.get("anchor_sizes", USUAL_ANCHORS)
     flat = [a for level in given for a in ([level] if isinstance(level, (int, float)) else level)] if given else []
     sides = f"objects are {facts.sides[1] * scale:.0f} to {facts.sides[3] * scale:.0f} px" + (
         " as the network sees them" if abs(scale - 1) > 0.01 else "")
     if not len(facts.boxes):
-        options["anchor_sizes"] = list(given or (32, 64, 128, 256, 512))
+        options["anchor_sizes"] = list(given or USUAL_ANCHORS)
         return
+    strides = [C4_STRIDE] * len(flat) if options.get("neck") == "c4" else list(STRIDES)
     if given is None:
-        flat = max(([first * 2**level for level in range(LEVELS)] for first in FINEST),
-                   key=lambda found: _reach(facts, found, ratios, scale))
+        candidates = [[first * 2**level for level in range(len(STRIDES))] for first in FINEST]
+        found = [anchor_overlaps(facts.boxes * scale, sizes, ratios, strides) for sizes in candidates]
+        flat = candidates[max(range(len(found)), key=lambda n: float(found[n].mean() + (found[n] >= REACH).mean()))]
         options["anchor_sizes"] = flat
-    share = _reach(facts, flat, ratios, scale)[0]
+    share = float((anchor_overlaps(facts.boxes * scale, flat, ratios, strides) >= REACH).mean())
     said.append(f"{sides}: anchors {', '.join(f'{a:g}' for a in flat)} px" + (" as given" if given is not None else "")
                 + f", {percent(share)} of the objects overlap one by half or more")
     if share < 0.8:
@@ -192,10 +197,22 @@ def _anchors(options: dict[str, Any], scale: float, facts: ObjectFacts, said: li
                         "leave network.options.anchor_sizes=null, which fits them to the objects, or add ratios")
 
 
-def _reach(facts: ObjectFacts, sizes: Sequence[float], ratios: Sequence[float], scale: float) -> tuple[float, float]:
-    """(share of the objects that an anchor overlaps by half, mean overlap with the best one)."""
-    overlaps = facts.anchor_overlaps(sizes, ratios, scale)
-    return round(float((overlaps >= REACH).mean()), 3), float(overlaps.mean())
+def anchor_overlaps(boxes: npt.NDArray[np.float64], sizes: Sequence[float], ratios: Sequence[float],
+                    strides: Sequence[int]) -> npt.NDArray[np.float64]:
+    """(M,) IoU of each box with the best anchor, whose centre is a quarter of its level's stride away along each axis, the mean of
+    all places that the box may have.
+
+    boxes: (M, 2) height and width. sizes: one a level; several a level where they are a multiple of the strides. ratios: height
+    over width.
+    """
+    repeats = max(1, len(sizes) // len(strides))
+    roots = np.sqrt(np.array(ratios, np.float64))
+    anchors = np.array(sizes, np.float64)[:, None, None] * np.stack([roots, 1 / roots], axis=1)
+    away = np.repeat(np.array(strides, np.float64) / 4, repeats)[:len(sizes), None, None]
+    own = boxes[:, None, None, :]
+    shared = np.clip(np.minimum(np.minimum(own, anchors), (own + anchors) / 2 - away), 0, None).prod(axis=-1)
+    ious = shared / (own.prod(axis=-1) + anchors.prod(axis=-1) - shared)
+    return np.asarray(ious.reshape(len(boxes), -1).max(axis=1))
 
 
 def _fullest(sizes: Sequence[Sequence[int]], patch: tuple[int, int] | None, facts: ObjectFacts, counts: Sequence[int]) -> int:

@@ -134,10 +134,10 @@ class MaskRCNN(nn.Module):
         if known is None:
             proposals, _ = self.rpn(list(features.values()), batch.size, batch.sizes, self.limits)
             found = self.roi_heads.detect(features, proposals, batch.sizes, self.limits)
-            return [_restored(f, *sizes, paste) for f, *sizes in zip(found, batch.sizes, given, strict=True)]
-        known = [t.resized(*sizes) for t, *sizes in zip(known, given, batch.sizes, strict=True)]
+            return [_restored(f, now, before, paste) for f, now, before in zip(found, batch.sizes, given, strict=True)]
+        known = [t.resized(before, now) for t, before, now in zip(known, given, batch.sizes, strict=True)]
         proposals, losses = self.rpn(list(features.values()), batch.size, batch.sizes, self.limits, known, self.sample)
-        return losses | self.roi_heads.losses(features, proposals, known, self.limits, self.sample)
+        return {**losses, **self.roi_heads.losses(features, proposals, known, self.limits, self.sample)}
 
     @contextmanager
     def with_limits(self, changes: Mapping[str, Any]) -> Iterator[None]:

@@ -108,7 +108,7 @@ def _corners(boxes: Tensor, size: int) -> list[list[int]]:
     """Boxes (N, 4) around masks of `size` with a ring: x0, y0, x1, y1, the last pixels included."""
     centre, half = (boxes[:, 2:] + boxes[:, :2]) * 0.5, (boxes[:, 2:] - boxes[:, :2]) * 0.5 * ((size + 2) / size)
     low, high = (centre - half).long(), (centre + half).long()
-    return torch.cat((low, torch.maximum(low, high)), dim=1).tolist()  # type: ignore[no-any-return]
+    return torch.cat((low, torch.maximum(low, high)), dim=1).tolist()
 
 
 def _laid(mask: Tensor, corners: Sequence[int], size: tuple[int, int]) -> tuple[Tensor, tuple[int, int]]:

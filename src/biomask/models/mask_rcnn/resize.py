@@ -88,8 +88,8 @@ def resized(size: tuple[int, int], short_side: int | None, long_side: int | None
     >>> resized((480, 640), 800, 1333), resized((427, 640), 800, 1333)  # 800 (1 / 427) is a little too small
     ((800, 1066), (799, 1199))
     """
-    scales = [np.float32(1) / np.float32(have) * np.float32(wanted) for wanted, have in ((short_side, min(size)), (long_side, max(size)))
-              if wanted is not None]
+    sides = ((short_side, min(size)), (long_side, max(size)))
+    scales = [np.float32(1) / np.float32(have) * np.float32(wanted) for wanted, have in sides if wanted is not None]
     if short_side is None:
         scales.append(np.float32(1))
     scale = float(min(scales))

@@ -20,6 +20,8 @@ from biomask.models.mask_rcnn.types import Detection, Limits
 
 #: Most of the sampled proposals that may be positive.
 POSITIVE_SHARE = 0.25
+#: What the modules of a branch are called after it.
+PARTS = ("roi_pool", "head", "predictor")
 
 
 @dataclass(frozen=True)
@@ -49,6 +51,11 @@ class Branch:
     head: nn.Module
     predictor: nn.Module
 
+    @property
+    def parts(self) -> dict[str, nn.Module | None]:
+        """By the last part of their names."""
+        return dict(zip(PARTS, (self.pool, self.head, self.predictor), strict=True))
+
 
 class RoIHeads(nn.Module):
     """Maps and proposals → losses of proposals that are sampled, or detections.
@@ -69,9 +76,8 @@ class RoIHeads(nn.Module):
                  res5: nn.Module | None = None) -> None:
         super().__init__()
         for name, branch in (("box", box), ("mask", mask), ("keypoint", keypoint)):
-            self.add_module(f"{name}_roi_pool", branch and branch.pool)
-            self.add_module(f"{name}_head", branch and branch.head)
-            self.add_module(f"{name}_predictor", branch and branch.predictor)
+            for part, module in (branch.parts if branch else dict.fromkeys(PARTS)).items():
+                self.add_module(f"{name}_{part}", module)
         self.add_module("res5", res5)
         self.coder, self.matcher = BoxCoder((10.0, 10.0, 5.0, 5.0)), Matcher(0.5, 0.5)
 
@@ -98,16 +104,16 @@ class RoIHeads(nn.Module):
         counts = [len(p) for p in proposals]
         logits, deltas = self.box_predictor(self.box_head(self._regions("box", features, proposals)))
         found = [detections(scores, moves, boxes, size, self.coder, limits) for scores, moves, boxes, size
-                 in zip(logits.split(counts), deltas.split(counts), proposals, sizes, strict=True)]
+                 in zip(torch.split(logits, counts), torch.split(deltas, counts), proposals, sizes, strict=True)]
         boxes, counts = [f["boxes"] for f in found], [len(f["boxes"]) for f in found]
         if self.mask_head is not None:
-            masks = self.mask_predictor(self.mask_head(self._regions("mask", features, boxes)))
+            masks = self._mapped("mask", self._regions("mask", features, boxes))
             masks = of_class(masks, torch.cat([f["labels"] for f in found])).sigmoid()[:, None]
-            for one, mask in zip(found, masks.split(counts), strict=True):
+            for one, mask in zip(found, torch.split(masks, counts), strict=True):
                 one["masks"] = mask
         if self.keypoint_head is not None:
-            maps = self.keypoint_predictor(self.keypoint_head(self._regions("keypoint", features, boxes)))
-            for one, part in zip(found, maps.split(counts), strict=True):
+            maps = self._mapped("keypoint", self._regions("keypoint", features, boxes))
+            for one, part in zip(found, torch.split(maps, counts), strict=True):
                 one["keypoints"], one["keypoints_scores"] = decode_keypoints(part, one["boxes"])
         return found
 
@@ -115,6 +121,11 @@ class RoIHeads(nn.Module):
         """The maps in the boxes (n, 4) of each image: (all n, C, size, size)."""
         pooled: Tensor = self.get_submodule(f"{branch}_roi_pool")(features, boxes)
         return pooled if self.res5 is None or branch == "keypoint" else self.res5(pooled)
+
+    def _mapped(self, branch: str, regions: Tensor) -> Tensor:
+        """Logits of the mask or keypoint branch from the maps of its regions."""
+        logits: Tensor = self.get_submodule(f"{branch}_predictor")(self.get_submodule(f"{branch}_head")(regions))
+        return logits
 
     def _choose(self, proposals: Tensor, truth: Truth, limits: Limits, sample: Sampler) -> Chosen:
         boxes = torch.cat((proposals, truth.boxes))
@@ -126,13 +137,13 @@ class RoIHeads(nn.Module):
         return Chosen(boxes[torch.cat((positive, negative))], matched, labels, goals)
 
     def _mask_loss(self, regions: Tensor, chosen: Sequence[Chosen], truths: Sequence[Truth], labels: Tensor) -> Tensor:
-        logits = of_class(self.mask_predictor(self.mask_head(regions)), labels[labels > 0])
+        logits = of_class(self._mapped("mask", regions), labels[labels > 0])
         targets = [mask_targets(t.masks, c.matched, c.positive, logits.shape[-1]) for c, t in zip(chosen, truths, strict=True)
                    if t.masks is not None]
         return mask_loss(logits, torch.cat(targets))
 
     def _keypoint_loss(self, regions: Tensor, chosen: Sequence[Chosen], truths: Sequence[Truth]) -> Tensor:
-        logits = self.keypoint_predictor(self.keypoint_head(regions))
+        logits = self._mapped("keypoint", regions)
         cells = [keypoint_cells(t.keypoints[c.matched], c.positive, logits.shape[-1]) for c, t in zip(chosen, truths, strict=True)
                  if t.keypoints is not None]
         return keypoint_loss(logits, torch.cat(cells))
