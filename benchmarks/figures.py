@@ -55,8 +55,8 @@ def curve(path: Path) -> None:
     for n, s in zip(order, scores, strict=True):
         said = f"{s:.2f}, {points[n]['minutes_training']:.0f} min"
         late = n >= 200
-        axes.annotate(said, (n, s), xytext=(-4 if late else 6, 22 if n == order[-1] else -12), textcoords="offset points", fontsize=8,
-                      ha="right" if late else "left")
+        axes.annotate(said, (n, s), xytext=(-4 if late else 6, 22 if n == order[-1] else -12), textcoords="offset points",
+                      fontsize=8, ha="right" if late else "left")
     axes.set(xscale="log", xlabel="training images, drawn at random", ylabel="AP at IoU 0.5, 59 test images", ylim=(0, 1))
     axes.set_xticks(order, [str(n) for n in order])
     axes.minorticks_off()

@@ -34,8 +34,8 @@ def main() -> None:
     if found is None:
         raise SystemExit("no image has a score in all of the runs")
     record("forecast", {
-        "what": f"{options.score} of dsb2018's 59 test images, foretold from trainings on {', '.join(map(str, KNOWN))} images; each "
-                "of a budget of its own (dsb2018_*.json), one seed", "known": {n: _mean(points[n]) for n in KNOWN},
+        "what": f"{options.score} of dsb2018's 59 test images, foretold from trainings on {', '.join(map(str, KNOWN))} images; "
+                "each of a budget of its own (dsb2018_*.json), one seed", "known": {n: _mean(points[n]) for n in KNOWN},
         "limit": found["limit"],
         "forecast": [{**t, "seen": seen[t["images"]], "covered": t["low"] <= seen[t["images"]] <= t["high"]}
                      for t in found["targets"]]})

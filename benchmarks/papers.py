@@ -1,6 +1,6 @@
 """The papers' tables on real data: every row of paper_rows.py is trained, predicted and evaluated by the command line.
 
-    python benchmarks/papers.py                              all rows at reduced size, about 70 minutes on two cores
+    python benchmarks/papers.py                              all rows at reduced size, an hour and a half on two cores
     python benchmarks/papers.py --rows 'dsb2018-*'           those whose names match
     python benchmarks/papers.py --full --rows 'drishti-*'    the recipe's own width, the paper's budget: wants a GPU
     python benchmarks/papers.py --list                       names, and which are done

@@ -78,12 +78,13 @@ def main() -> None:
     found = json.loads(report.read_text(encoding="utf-8"))
     run = json.loads((model / "run.json").read_text(encoding="utf-8"))
     keys = ("mean", "pooled", "intervals", "per_class")
-    others = {"metrics": found["metrics"]} if options.metrics else {}
+    others = {"recipe": options.recipe} if options.recipe != "default" else {}
+    others |= {"metrics": found["metrics"]} if options.metrics else {}
     scores = {k: {m: v for m, v in found[k].items() if not isinstance(v, dict) or k != "pooled"} for k in keys if k in found}
     record(options.name or f"{options.dataset}{suffix}", {
         "what": case.what, "minutes_training": round((trained - began) / 60, 2),
         "minutes_prediction": round((predicted - trained) / 60, 2), "test_images": found["n_images"], "steps": run["step"],
-        **({"recipe": options.recipe} if options.recipe != "default" else {}), **case.extra(out, case.test), "scores": scores, **others})
+        **case.extra(out, case.test), "scores": scores, **others})
 
 
 def dsb2018(work: Path, options: argparse.Namespace) -> Case:

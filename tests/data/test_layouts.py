@@ -538,6 +538,7 @@ class TestAnnotations:
         layout = find_layout(tmp_path)
         assert not layout.problems
         assert [(p.image.name, p.truth.entry) for p in layout.pairs] == [("a.png", "a.png"), ("b.png", "b.png")]
+        assert [p.name for p in layout.pairs] == ["a", "b"]  # as predictions of the folder images are named
 
     def test_coco_in_parts(self, tmp_path):
         touch(tmp_path, "train2017/a.jpg", "val2017/a.jpg", "val2017/b.jpg")
@@ -555,6 +556,7 @@ class TestAnnotations:
         layout = find_layout(tmp_path)
         assert not layout.problems
         assert [(p.image.parent.name, p.truth.entry) for p in layout.pairs] == [("day 1", "day 1/a.png"), ("day 2", r"day 2\a.png")]
+        assert [p.name for p in layout.pairs] == ["day 1/a", "day 2/a"]
 
     def test_coco_names_that_stay_open(self, tmp_path):
         touch(tmp_path, "images/day 1/a.png", "images/day 2/a.png")

@@ -27,6 +27,9 @@ COUNTS = {
     "unet++-3d": (1, 1, 3, 26_198_372), "unet++-drishti": (3, 2, 2, 36_629_698), "narrow-unet": (1, 1, 2, 7_759_521),
     "wide-unet": (1, 1, 2, 9_130_476), "wide-unet-released": (1, 1, 2, 9_282_246), "fcn-32s": (3, 21, 2, 134_346_581),
     "fcn-16s": (3, 21, 2, 134_364_410), "fcn-8s": (3, 21, 2, 134_376_863), "sliding-window-2012": (1, 2, 2, 219_290),
+    # 44,401,393 with COCO's 91 classes, 5 x 1024 + 5 and 256 + 1 for each; fine-tuned without the stem and the first stage.
+    "mask-rcnn-r50-fpn": (3, 81, 2, 44_401_393 - 10 * 5_382), "mask-rcnn-finetune": (3, 2, 2, 44_401_393 - 89 * 5_382 - 222_400),
+    "mask-rcnn-small": (1, 2, 2, 4_048_059),
 }
 
 

@@ -7,11 +7,12 @@ import torch
 
 from biomask.checkpoint import load_model
 from biomask.errors import InputError
-from biomask.training import guard, loop
+from biomask.training import guard
 from biomask.training.guard import MOST_RETRIES, diagnosis, gradient_norm, nothing_learnt, why_nothing
 from biomask.training.loop import Trainer
+from biomask.training.objective import Score
 from biomask.training.resume import LogRow
-from biomask.training.validation import Judge, Score
+from biomask.training.validation import Judge
 
 
 class Broken:
@@ -21,10 +22,10 @@ class Broken:
         self.when, self.calls, self.own, self.rates = when, [], Trainer._backward, []
 
     def install(self, monkeypatch):
-        def backward(trainer, batch, targets, *, low):
+        def backward(trainer, batch, *, low):
             self.calls.append((trainer.state.step, low))
             self.rates.append(trainer.optimizer.param_groups[0]["lr"])
-            found = self.own(trainer, batch, targets, low=low)
+            found = self.own(trainer, batch, low=low)
             return (math.nan, math.nan) if self.when(trainer, low, len(self.calls)) else found
 
         monkeypatch.setattr(Trainer, "_backward", backward)
@@ -123,7 +124,7 @@ def test_until_flat_ends_early(objects, tmp_path, train, heard, monkeypatch):
 
 def test_scored_images_are_chosen_once(objects, tmp_path, train, heard, monkeypatch):
     """Where a validation of all held-out images would cost too much, some are scored, always the same."""
-    seen, own = [], loop.Judge.score
+    seen, own = [], Judge.score
     monkeypatch.setattr(Judge, "score", lambda judge, *a, **k: seen.append(tuple(judge.indices)) or own(judge, *a, **k))
     train(objects, tmp_path / "m", "data.validation_share=0.6", "training.batch=1", "training.patch=[16, 16]", progress=heard)
     assert {len(i) for i in seen} == {2}

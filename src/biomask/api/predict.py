@@ -17,7 +17,7 @@ __all__ = ["PredictOptions", "PredictResult", "predict"]
 def predict(model: str | Path | Model, images: str | Path, out: str | Path, options: PredictOptions | None = None, *,
             progress: Progress | None = None) -> PredictResult:
     """Predict a file or folder of images into `out`: masks/, labels/, outlines/, objects.csv, images.csv, run.json and
-    report.html; on request probabilities/, and objects for QuPath, ImageJ and COCO.
+    report.html; of detectors detections.json; on request probabilities/, and objects for QuPath, ImageJ and COCO.
 
     Raises ManyErrors, after all good images are done, listing the others.
     """

@@ -45,7 +45,7 @@ class TrainResult:
     seconds: float
     """Training time in all runs, validation included."""
     validation_score: float | None
-    """On the held-out images, of the weights kept: mean Dice, of objects average precision (`biomask.training.validation.Score`);
+    """On the held-out images, of the weights kept: mean Dice, of objects average precision (`biomask.training.objective.Score`);
     over folds their mean. It chose the weights, so it flatters a little."""
     stopped_by: str | None
     """The signal that stopped it; None when the budget was used up."""

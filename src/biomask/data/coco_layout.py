@@ -9,7 +9,7 @@ from pathlib import Path, PurePosixPath
 
 from biomask.data.annotations import coco_categories, coco_files, coco_images, coco_left_out
 from biomask.data.naming import normal
-from biomask.data.pairing import MASK_FOLDERS, Layout, Pair, Part, Truth, index, part_of
+from biomask.data.pairing import IMAGE_FOLDERS, MASK_FOLDERS, Layout, Pair, Part, Truth, index, part_of
 from biomask.errors import PairingError
 from biomask.io import list_images
 from biomask.words import count
@@ -19,6 +19,15 @@ def images_below(folder: Path) -> list[Path]:
     """Images below a folder, without those in folders called like masks."""
     return [p for p in list_images(folder)
             if not any(part.casefold() in MASK_FOLDERS for part in p.relative_to(folder).parts[:-1])]
+
+
+def _named_below(folder: Path, images: Sequence[Path]) -> tuple[Path, Sequence[Path]]:
+    """(the folder that images are named relative to, images): the one called images where all are in it, as predictions of that
+    folder have their names."""
+    tops = {p.relative_to(folder).parts[0] for p in images}
+    top = tops.pop() if len(tops) == 1 else ""
+    inside = top.casefold() in IMAGE_FOLDERS and all(len(p.relative_to(folder).parts) > 1 for p in images)
+    return (folder / top if inside else folder), images
 
 
 @dataclass
@@ -38,7 +47,7 @@ def from_coco(folder: Path, files: Sequence[Path], root: Path | None = None) -> 
 
     Of several files about the same images the one called `instances…` counts. root: of the layout; None = `folder`.
     """
-    images = index(folder, images_below(folder))
+    images = index(*_named_below(folder, images_below(folder)))
     by_name: dict[str, list[Path]] = {}
     for path in images.values():
         by_name.setdefault(normal(path.name), []).append(path)

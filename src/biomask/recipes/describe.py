@@ -127,10 +127,12 @@ _aten = torch.ops.aten
 #: What operations give of tensors without memory, where torch would load its compiler to find out, which takes longer than all
 #: that is counted here.
 OUTPUTS: Mapping[Any, Callable[..., Any]] = {
-    **dict.fromkeys((_aten.add.Tensor, _aten.mul.Tensor, _aten.relu.default, _aten.tanh.default), _elementwise),
+    **dict.fromkeys((_aten.add.Tensor, _aten.sub.Tensor, _aten.mul.Tensor, _aten.rsqrt.default, _aten.relu.default,
+                     _aten.tanh.default), _elementwise),
     **dict.fromkeys((_aten.upsample_bilinear2d.default, _aten.upsample_trilinear3d.default), _resized),
     _aten.cat.default: _joined,
     _aten.stack.default: lambda parts, axis=0: _joined([p.unsqueeze(axis) for p in parts], axis),
+    _aten.addmm.default: lambda bias, x, weight, *_: x.new_empty((len(x), weight.shape[1])),
     _aten.mean.dim: _averaged,
     _aten.native_batch_norm.default: lambda x, *_: (torch.empty_like(x), x.new_empty(0), x.new_empty(0)),
 }
@@ -160,4 +162,6 @@ class _Undrawn(TorchFunctionMode):
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         kwargs = kwargs or {}
+        if func is torch.Tensor.normal_:
+            return cast(Tensor, args[0])
         return cast(Tensor, kwargs["tensor"]) if func is nn.init.normal_ else func(*args, **kwargs)

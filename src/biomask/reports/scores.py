@@ -30,7 +30,7 @@ class Meaning:
     """The same in a sentence's end."""
 
 
-#: By kind of task; as `biomask.training.validation.Score` computes them.
+#: By kind of task; as `biomask.training.objective.Score` computes them.
 MEANINGS: Mapping[str, Meaning] = {
     "classes": Meaning("Dice", "mean of all classes, background too",
                        "mean over all classes, background included, pooled over the pixels of the validation images"),
