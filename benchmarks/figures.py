@@ -24,7 +24,9 @@ IMAGES = ROOT / "docs" / "images"
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--dsb2018", type=Path, default=Path("runs/dsb2018"), help="the folder in which real_data.py worked")
+    parser.add_argument("--mask-rcnn", type=Path, default=Path("runs/dsb2018_mask_rcnn"), help="likewise, of mask-rcnn-small")
     options = parser.parse_args()
+    detected(options.mask_rcnn, IMAGES / "mask_rcnn.png")
     curve(IMAGES / "learning_curve.png")
     nuclei(options.dsb2018, IMAGES / "dsb2018.png")
 
@@ -84,6 +86,18 @@ def nuclei(work: Path, path: Path) -> None:
             panels.append(np.pad(drawn, ((0, 0), (2, 2), (2, 2)), constant_values=255))
         rows.append(np.concatenate(panels, axis=2))
     Picture.fromarray(np.moveaxis(np.concatenate(rows, axis=1), 0, -1)).save(path, optimize=True)
+
+
+def detected(work: Path, path: Path) -> None:
+    """Boxes, scores and masks in three test images, each cut to its upper left square."""
+    files = sorted((work / "out" / "outlines").iterdir())
+    panels = []
+    for file in (files[len(files) // 20], files[len(files) // 3], files[3 * len(files) // 4]):
+        picture = Picture.open(file).convert("RGB")
+        side = min(picture.size)
+        shown = picture.crop((0, 0, side, side)).resize((400, 400), Picture.Resampling.LANCZOS)
+        panels.append(np.pad(np.asarray(shown), ((0, 0), (2, 2), (0, 0)), constant_values=255))
+    Picture.fromarray(np.concatenate(panels, axis=1)).save(path, optimize=True)
 
 
 if __name__ == "__main__":

@@ -123,13 +123,14 @@ def _ignored(found: Detections, objects: Objects) -> npt.NDArray[np.bool_]:
     return objects.crowd | np.array([found.masked and m is None for m in objects.masks], bool)
 
 
-def _overlaps(found: Detections, true: Objects, ignored: Objects, least: int) -> tuple[Floats, Floats, Floats]:
+def _overlaps(found: Detections, true: Objects, ignored: Objects,
+              least: int) -> tuple[npt.NDArray[np.float32], Floats, Floats]:
     """Of the D objects that are predicted: scores (D,), overlaps with true objects (D, T), shares in what is ignored (D,)."""
     if not found.masked:
         boxes = found.boxes.astype(np.float64)
         inside = _box_shares(boxes, ignored.boxes).max(axis=1, initial=0.0)
         overlaps = _similarities(found, true) if found.keypoints is not None else _box_ious(boxes, true.boxes)
-        return found.scores.astype(np.float64), _of_class(overlaps, found.classes, true.classes), inside
+        return found.scores, _of_class(overlaps, found.classes, true.classes), inside
     resolved = resolve(found, true.size, least=least)
     areas = np.bincount(resolved.ids.ravel(), minlength=len(resolved.of) + 1)[1:].astype(np.float64)
     shared = _shared(resolved.ids, len(resolved.of), true.masks)
@@ -137,7 +138,7 @@ def _overlaps(found: Detections, true: Objects, ignored: Objects, least: int) ->
     overlaps = shared / np.maximum(areas[:, None] + total - shared, 1)
     regions = tuple(_filled(m, b, true.size) for m, b in zip(ignored.masks, ignored.boxes, strict=True))
     inside = (_shared(resolved.ids, len(resolved.of), regions) / np.maximum(areas[:, None], 1)).max(axis=1, initial=0.0)
-    return found.scores[resolved.of].astype(np.float64), _of_class(overlaps, found.classes[resolved.of], true.classes), inside
+    return found.scores[resolved.of], _of_class(overlaps, found.classes[resolved.of], true.classes), inside
 
 
 def _shared(ids: npt.NDArray[np.int32], count: int, masks: Sequence[Crop | None]) -> Floats:
