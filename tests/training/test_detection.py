@@ -2,27 +2,32 @@
 
 from __future__ import annotations
 
+import json
+import os
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+import tifffile
 import torch
 from safetensors.numpy import load_file
+from tests.training.conftest import write_objects
 
 from biomask import api
 from biomask.checkpoint import load_model
 from biomask.errors import BiomaskError, LabelsError, UsageError
+from biomask.io.files import write_picture
 from biomask.models import MaskRCNN
 from biomask.models.backbones import FrozenBatchNorm
-from biomask.models.torchvision_weights import load_weights_into
 from biomask.prediction.detect import detect_image
 from biomask.training import guard, loop
 from biomask.training.detection_begin import settle_eps
 from biomask.training.detection_score import DetectionJudge
 from biomask.training.objective import Score
-from tests.training.conftest import write_objects
 
 #: A step takes a few hundredths of a second.
 TINY = ("network.options.width=4", "network.options.channels=8", "network.options.head=16", "training.batch=2",
@@ -85,10 +90,9 @@ def test_stopped_and_resumed_equals_uninterrupted_bit_for_bit(discs, tmp_path, t
 def test_images_without_objects_train_every_parameter(discs, tmp_path, train):
     """Of a crop that holds nothing all heads have a gradient, if of zeros, as several processes need it."""
     data = write_objects(tmp_path / "data", count=4)
-    import tifffile
     for file in sorted((data / "masks").iterdir())[1:]:
         tifffile.imwrite(file, np.zeros((40, 40), np.uint16))
-    seen = list[set[str]]()
+    seen = list[set[str]]()  # parameters without a gradient, of each step
     own = loop.gradient_norm
 
     def norm(network: Any, largest: Any) -> float:
@@ -97,7 +101,7 @@ def test_images_without_objects_train_every_parameter(discs, tmp_path, train):
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(loop, "gradient_norm", norm)
-        train(data, tmp_path / "m", "training.batch=1", "training.oversample=0", "data.unlabelled=background", steps=6)
+        train(data, tmp_path / "m", "training.oversample=0", "data.unlabelled=background", steps=6)
     assert seen
     assert set.union(*seen) == set()
 
@@ -108,8 +112,8 @@ def test_begins_with_published_weights_and_says_what_is_new(discs, tmp_path, tra
     torch.manual_seed(3)
     theirs = MaskRCNN(3, 91, **kwargs)
     torch.save(theirs.state_dict(), tmp_path / "coco.pth")
-    own = ("network.options.backbone=resnet18", "network.options.norm=frozen", "training.lr=1e-9", "network.options.short_side=null",
-           "network.options.long_side=null")
+    own = ("network.options.backbone=resnet18", "network.options.norm=frozen", "training.lr=1e-9",
+           "network.options.short_side=null", "network.options.long_side=null")
     result = train(discs, tmp_path / "m", *own, recipe="mask-rcnn-finetune", begin=tmp_path / "coco.pth", steps=2, progress=heard)
     assert result.step == 2
     said = "\n".join(heard.said)
@@ -121,8 +125,8 @@ def test_begins_with_published_weights_and_says_what_is_new(discs, tmp_path, tra
     assert mine["roi_heads.box_predictor.cls_score.weight"].shape[0] == 2
     frozen = "backbone.body.layer1.0.conv1.weight"
     assert torch.equal(mine[frozen], theirs.state_dict()[frozen])
-    again = train(discs, tmp_path / "n", begin=tmp_path / "m", steps=2, progress=heard)  # from a model of ours: its network
-    assert again.step == 2
+    plain = ("training.batch=2", "training.patch=[32, 32]", "training.validations=1")
+    api.train(discs, tmp_path / "n", api.TrainOptions("mask-rcnn-small", plain, steps=2, device="cpu", begin=tmp_path / "m"))
     assert load_model(tmp_path / "n").header.recipe.network.options["norm"] == "frozen"
 
 
@@ -134,7 +138,6 @@ def test_another_eps_computes_the_same_after_it_was_settled():
     settle_eps(layer)
     assert layer.eps == 1e-5
     assert torch.allclose(layer(x), before, rtol=1e-5)
-    assert load_weights_into is not None
 
 
 def test_keypoints_are_learnt_and_named_in_the_model(tmp_path, train, write_coco_points):
@@ -148,10 +151,6 @@ def test_keypoints_are_learnt_and_named_in_the_model(tmp_path, train, write_coco
 @pytest.fixture
 def write_coco_points() -> Callable[[Path], Path]:
     """Writes images of discs with three keypoints each, as COCO json."""
-    import json
-
-    from biomask.io.files import write_picture
-
     def write(folder: Path) -> Path:
         rng = np.random.default_rng(0)
         images, annotations = [], []
@@ -160,13 +159,14 @@ def write_coco_points() -> Callable[[Path], Path]:
             for _ in range(3):
                 x, y = rng.integers(4, 26, 2).tolist()
                 grey[y:y + 10, x:x + 10] = 180
-                annotations.append({"id": len(annotations) + 1, "image_id": i, "category_id": 1, "bbox": [x, y, 10, 10], "area": 100,
-                                    "iscrowd": 0, "segmentation": [[x, y, x + 10, y, x + 10, y + 10, x, y + 10]],
+                annotations.append({"id": len(annotations) + 1, "image_id": i, "category_id": 1, "bbox": [x, y, 10, 10],
+                                    "area": 100, "iscrowd": 0, "segmentation": [[x, y, x + 10, y, x + 10, y + 10, x, y + 10]],
                                     "keypoints": [x + 5, y + 5, 2, x + 2, y + 2, 2, x + 8, y + 2, 1], "num_keypoints": 3})
             write_picture(folder / "images" / f"{i}.png", grey.clip(0, 255).astype(np.uint8))
             images.append({"id": i, "file_name": f"{i}.png", "width": 40, "height": 40})
         categories = [{"id": 1, "name": "mouse", "keypoints": ["nose", "left_eye", "right_eye"], "skeleton": [[1, 2], [1, 3]]}]
-        (folder / "annotations.json").write_text(json.dumps({"images": images, "annotations": annotations, "categories": categories}))
+        content = {"images": images, "annotations": annotations, "categories": categories}
+        (folder / "annotations.json").write_text(json.dumps(content))
         return folder
 
     return write
@@ -180,6 +180,11 @@ def test_labels_that_do_not_tell_objects_apart_are_refused_with_what_to_do(tmp_p
         train(make_dataset(tmp_path / "volumes", n=3, size=(16, 16), volume=True), tmp_path / "m")
     assert "--z each" in (caught.value.fix or "")
     assert not (tmp_path / "m" / "model.safetensors").exists()
+
+
+def test_a_single_value_a_channel_is_refused(discs, tmp_path, train):
+    with pytest.raises(UsageError, match="no variance"):
+        train(discs, tmp_path / "m", "training.batch=1")
 
 
 def test_folds_and_segmentation_weights_are_refused(discs, tmp_path, train):
@@ -200,12 +205,9 @@ def test_a_training_that_finds_nothing_says_so(discs, tmp_path, train, monkeypat
     assert "--overwrite" in str(caught.value)
 
 
+@pytest.mark.slow
 def test_two_processes_train_as_one(discs, tmp_path):
     """Each with half of the batch; every parameter takes part, and both end at the same weights."""
-    import os
-    import subprocess
-    import sys
-
     settings = [part for s in (*TINY, "training.precision=float32") for part in ("--set", s)]
     command = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2", "-m", "biomask", "train", str(discs), "-o",
                str(tmp_path / "m"), "--recipe", "mask-rcnn-small", "--steps", "3", "--device", "cpu", *settings]
@@ -213,6 +215,3 @@ def test_two_processes_train_as_one(discs, tmp_path):
     assert done.returncode == 0, done.stderr
     assert "x 2 processes" in done.stdout + done.stderr
     assert all(np.isfinite(v).all() for v in load_file(tmp_path / "m" / "model.safetensors").values())
-
-
-test_two_processes_train_as_one = pytest.mark.slow(test_two_processes_train_as_one)

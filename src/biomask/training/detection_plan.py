@@ -49,8 +49,8 @@ FITS = 0.6
 #: Crops with fewer objects than this are laid on one, half of the time.
 FEW_OBJECTS = 2.0
 
-#: Images of a step on a CPU, and most on a GPU; bytes that one of a million pixels takes there, with ResNet-50, in training.
-CPU_BATCH, GPU_BATCH, BYTES_A_MEGAPIXEL = 2, 16, 5e9
+#: Images of a step on a CPU, and most on a GPU; bytes that one of a million pixels takes there, with ResNet-50: rough.
+CPU_BATCH, GPU_BATCH, BYTES_A_MEGAPIXEL = 2, 16, 3.5e9
 
 #: Share of the memory that a training may be planned to take.
 MEMORY_SHARE = 0.7

@@ -13,12 +13,12 @@ from biomask.data.detection import DetectionSampling
 from biomask.data.keypoints import KeypointNames
 from biomask.data.object_facts import ObjectFacts, object_facts
 from biomask.data.task import Task
-from biomask.errors import InputError, LabelsError, SizeError
+from biomask.errors import InputError, LabelsError, SizeError, UsageError
 from biomask.training.begin import Begin, load_into
 from biomask.training.detection import DetectionObjective
 from biomask.training.detection_begin import load_foreign
 from biomask.training.detection_cost import measure_detection_step
-from biomask.training.detection_plan import plan_detection
+from biomask.training.detection_plan import STRIDE, plan_detection, seen_size
 from biomask.training.loop import Trainer
 from biomask.training.optimizer import use_bfloat16
 from biomask.training.outcome import header_facts, identity_of, publisher
@@ -51,8 +51,8 @@ def require_objects(dataset: Dataset) -> None:
                           f"({dataset.facts.kind_reason}), which does not tell touching objects apart",
                           where=dataset.pairs[0].truth.where if dataset.pairs[0].truth else None,
                           fix="give an id for each object, or outlines (COCO, ROIs, GeoJSON); where every connected region is one "
-                              "object, biomask convert DATA --to coco -o OBJECTS writes them, for biomask train IMAGES --masks OBJECTS; "
-                              "for classes leave --recipe out")
+                              "object, biomask convert DATA --to coco -o OBJECTS writes them, for biomask train IMAGES --masks "
+                              "OBJECTS; for classes leave --recipe out")
 
 
 def detection_trainer(dataset: Dataset, recipe: Recipe, place: Place, split: Split | None = None,
@@ -67,6 +67,7 @@ def detection_trainer(dataset: Dataset, recipe: Recipe, place: Place, split: Spl
     recipe = looked_at_often(recipe)
     dataset.normalization = normalization_of(recipe.normalization)
     settings, options, say = recipe.training, recipe.network.options, place.progress.say
+    _require_statistics(recipe)
     torch.manual_seed(settings.seed)
     network = network_of(recipe, Task.of("instances", dataset.legend), in_channels=dataset.facts.channels, spatial_dims=2)
     split = split or held_out(dataset, recipe)
@@ -108,6 +109,16 @@ def planned_detection(recipe: Recipe, dataset: Dataset, facts: ObjectFacts, plac
     for warning in plan.warnings:
         place.progress.warn(warning)
     return plan.recipe, plan.sentences
+
+
+def _require_statistics(recipe: Recipe) -> None:
+    """Raise UsageError where batch normalisation would get a single value a channel."""
+    patch, options = recipe.training.patch, recipe.network.options
+    if patch is None or recipe.training.batch != 1 or options.get("norm") != "batch":
+        return
+    if max(seen_size(patch, options)) <= STRIDE:
+        raise UsageError(f"one crop of {' × '.join(map(str, patch))} a step leaves one value a channel in the coarsest map, of "
+                         "which batch normalisation has no variance", fix="--set training.batch=2, or larger crops")
 
 
 def why_no_objects(facts: ObjectFacts, recipe: Recipe) -> InputError:

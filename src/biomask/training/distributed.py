@@ -111,7 +111,7 @@ def total_over_processes(x: Tensor) -> Tensor:
 class SharedBatchNorm(nn.modules.batchnorm._BatchNorm):
     """Batch normalisation over the pixels of all processes; torch's own works on GPUs only.
 
-    Parameters, buffers and their names are those of `nn.BatchNorm2d` and `nn.BatchNorm3d`. Equal batches a process.
+    Parameters, buffers and their names are those of `nn.BatchNorm2d` and `nn.BatchNorm3d`. Batches may differ in size.
     """
 
     def _check_input_dim(self, input: Tensor) -> None:
@@ -123,7 +123,9 @@ class SharedBatchNorm(nn.modules.batchnorm._BatchNorm):
         x = input.float()
         axes = [0, *range(2, x.ndim)]
         shape = [1, -1] + [1] * (x.ndim - 2)
-        count = x.numel() // x.shape[1] * dist.get_world_size()
+        count = torch.tensor(float(x.numel() // x.shape[1]), device=x.device)
+        dist.all_reduce(count)
+        count = count.clamp(min=1)
         mean = total_over_processes(x.sum(axes)) / count
         centred = x - mean.view(shape)
         variance = total_over_processes(centred.square().sum(axes)) / count
@@ -132,7 +134,7 @@ class SharedBatchNorm(nn.modules.batchnorm._BatchNorm):
             buffers: dict[str, Tensor] = dict(self.named_buffers())
             buffers["num_batches_tracked"] += 1
             buffers["running_mean"].lerp_(mean, momentum)
-            buffers["running_var"].lerp_(variance * count / max(1, count - 1), momentum)
+            buffers["running_var"].lerp_(variance * count / (count - 1).clamp(min=1), momentum)
         scale = (self.weight * torch.rsqrt(variance + self.eps)).view(shape)
         return (centred * scale + self.bias.view(shape)).to(input.dtype)
 
