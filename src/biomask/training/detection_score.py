@@ -119,7 +119,8 @@ def _ignored(found: Detections, objects: Objects) -> npt.NDArray[np.bool_]:
     """Objects that say nothing of what is compared: crowds, those without a mask or without a labelled point where these count."""
     if found.keypoints is not None and not found.masked:
         points = objects.keypoints
-        return objects.crowd | (np.ones(len(objects), bool) if points is None else ~(points[..., 2] > 0).any(axis=1))
+        bare = np.ones(len(objects), bool) if points is None else ~(points[..., 2] > 0).any(axis=1)
+        return np.asarray(objects.crowd | bare)
     return objects.crowd | np.array([found.masked and m is None for m in objects.masks], bool)
 
 

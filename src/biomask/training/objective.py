@@ -72,7 +72,7 @@ class Objective(Protocol[Batch]):
     """What the value of a `Score` is, for people."""
     patch: tuple[int, ...]
     """Usual pixels of a sample along each axis."""
-    thresholds: Mapping[str, float]
+    thresholds: dict[str, float]
     """By which the weights are chosen, before any are tuned; empty where there are none."""
 
     def batch(self, numbers: range) -> Batch:
