@@ -166,6 +166,7 @@ TABLES = {
 NARROW = ("network.options.width=16",)
 STEP = ("training.patch=[192,192]", "training.batch=2")
 FASTER = ("training.lr=1e-3",)
+LONGER = (*FASTER, "training.until_flat=false")  # early stopping ends UNet++ before it has begun to learn
 CROPS = ("training.batch=8", *FASTER)
 
 HOURS = ("--minutes", "600")
@@ -174,8 +175,8 @@ DEPTHS: Variants = {"": (), **{f"depth {d}": ("--depth", str(d)) for d in (1, 2,
 
 
 def isbi_row(recipe: str, *more: str, begin: str | None = None, steps: int = 200) -> Row:
-    """A row of recipes that take patches; fewer steps of those whose steps take longer."""
-    return Row("isbi2012", recipe, steps, (*NARROW, *STEP, *more), begin=begin)
+    """A row of recipes that take patches; fewer steps of those whose steps take longer. Who begins with weights has their width."""
+    return Row("isbi2012", recipe, steps, (*(() if begin else NARROW), *STEP, *more), begin=begin)
 
 
 #: In the order in which they run: of each table something first, what is heavy last.
@@ -203,9 +204,9 @@ ROWS = (
     isbi_row("fcn-16s", begin="isbi2012-fcn-32s"),
     isbi_row("fcn-8s", begin="isbi2012-fcn-16s"),
     Row("isbi2012", "sliding-window-2012", 200, ("network.options.width=24",)),
-    isbi_row("unet++", *FASTER, steps=100),
+    isbi_row("unet++", *LONGER, steps=120),
     Row("isbi2012", "one-layer", 200, STEP),
-    isbi_row("unet++-l1", *FASTER),
+    isbi_row("unet++-l1", *LONGER),
     isbi_row("wide-unet", *FASTER),
     Row("isbi2012", "unet-2015-same", 200, (*NARROW, *STEP[:1]), HOURS, variants=SEVEN),
     Row("hela", "unet-2015-same", 200, (*NARROW, *STEP[:1]), HOURS, variants={"": ("--augment", "none")}),
@@ -213,9 +214,9 @@ ROWS = (
     Row("drishti", "unet++-drishti", 80, (*NARROW, *FASTER), ("--steps", "500")),
     Row("dsb2018", "unet++-l4", 500, (*NARROW, *CROPS)),
     isbi_row("unet-milesial-bilinear", *FASTER),
-    isbi_row("unet++-l2", *FASTER),
-    isbi_row("unet++-l4", *FASTER, steps=100),
-    isbi_row("unet++-l3", *FASTER, steps=100),
-    isbi_row("wide-unet-released", *FASTER),
-    isbi_row("unet++-drishti", *FASTER, steps=100),
+    isbi_row("unet++-l2", *LONGER),
+    isbi_row("unet++-l4", *LONGER, steps=120),
+    isbi_row("unet++-l3", *LONGER, steps=120),
+    isbi_row("wide-unet-released", *LONGER),
+    isbi_row("unet++-drishti", *FASTER, steps=120),
 )

@@ -74,8 +74,7 @@ def published_beside(results: Results, published: Published) -> Figure | None:
     axes.scatter([p[1] for p in pairs], range(len(pairs)), color=BLUE, zorder=3, label="ours, reduced")
     axes.scatter([p[2] for p in pairs], range(len(pairs)), color=ORANGE, marker="D", zorder=3, label="the paper")
     axes.set_yticks(range(len(pairs)), [p[0] for p in pairs])
-    axes.set(xlabel="IoU (SEG for hela)", xlim=(0, 1))
-    axes.invert_yaxis()
+    axes.set(xlabel="IoU (SEG for hela)", xlim=(0, 1), ylim=(len(pairs) - 0.5, -0.5))
     axes.legend(loc="lower left", fontsize=8)
     return figure
 
@@ -98,8 +97,8 @@ def pruning(results: Results, published: Published) -> Figure | None:
             axes.errorbar(x, y, yerr=[[y - ends["low"]], [ends["high"] - y]], color=ORANGE if name.startswith("mean") else BLUE,
                           marker="o", capsize=3)
             axes.annotate(name, (x, y), xytext=(7, 5), textcoords="offset points", fontsize=9)
-    axes.set(xlabel="seconds a megapixel, two CPU cores", ylabel="IoU, 59 test crops")
-    axes.set_xlim(left=0)
+    axes.set(xlabel="seconds a megapixel, CPU", ylabel="IoU, test crops")
+    axes.set_xlim(0, 1.25 * axes.get_xlim()[1])
     return figure
 
 

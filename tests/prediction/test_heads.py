@@ -16,6 +16,7 @@ from biomask.io.files import write_picture
 from biomask.labels import Legend
 from biomask.models import AttentionUNet, UNetPlusPlus
 from biomask.models.ensemble import Ensemble
+from biomask.models.head_score import HeadScore
 from biomask.models.unet_plus_plus import mean_of_heads
 from biomask.prediction.attention import Gates, draw_attention
 from biomask.prediction.heads import with_heads
@@ -51,6 +52,21 @@ def images(tmp_path_factory):
     for n in range(2):
         write_picture(folder / f"{n}.png", np.random.default_rng(n).integers(0, 255, (40, 56), np.uint8))
     return folder
+
+
+def test_each_head_decides_by_its_own_cut(tmp_path, plus, images):
+    model = load_model(plus)
+    network = with_heads(model.network, 1, "fast")
+    with torch.no_grad():
+        found = network(pixels(images, plus))[0].softmax(dim=0)[1].numpy()
+    cut = float(np.quantile(found, 0.3))
+    heads = (HeadScore(depth=1, mode="fast", score=0.5, parameters=1, seconds=1.0, cut=cut),)
+    save_model(tmp_path / MODEL_FILE, model.network.state_dict(), model.header.model_copy(
+        update={"heads": heads, "thresholds": {"cut": 1.0}}))
+    api.predict(tmp_path, images / "0.png", tmp_path / "whole")
+    assert not tifffile.imread(tmp_path / "whole" / "masks" / "0.tif").any()  # by the cut of the model
+    api.predict(tmp_path, images / "0.png", tmp_path / "one", PredictOptions(depth=1))
+    assert (tifffile.imread(tmp_path / "one" / "masks" / "0.tif") > 0).mean() == pytest.approx((found > cut).mean(), abs=0.001)
 
 
 def pixels(images, model):

@@ -42,7 +42,7 @@ def test_a_unetpp_ends_with_the_table_of_its_depths(tmp_path, tiny_data, heard):
     whole = UNetPlusPlus(1, 2, width=2, depth=2, deep_supervision=True)
     assert [h.parameters for h in header.heads] == [parameter_count(n) for n in (whole.prune(1), whole.prune(2), whole)]
     assert sum(h.recommended for h in header.heads) == 1
-    assert all(h.seconds > 0 and 0 <= h.score <= 1 for h in header.heads)
+    assert all(h.seconds > 0 and 0 <= h.score <= 1 and 0 < h.cut < 1 for h in header.heads)
     said = "\n".join(heard.said)
     assert "what each depth of this UNet++ is worth" in said
     assert "--depth 1" in said
@@ -85,7 +85,7 @@ class TestOwnNetwork:
     def test_large_images_go_in_tiles_with_the_difference_told(self, tmp_path, tiny_data, code, heard):
         trained = api.train(tiny_data, tmp_path / "m", options(OWN, network=code))
         result = api.predict(trained.model, tiny_data / "images", tmp_path / "out", api.PredictOptions(tile=16, device="cpu"))
-        assert any("cannot be tiled exactly, and 4 images" in w for w in result.warnings)
+        assert any("cannot be tiled exactly, and tiles were needed for 4 images" in w for w in result.warnings)
         entry = json.loads((tmp_path / "out" / "run.json").read_text())["images"]["im_00"]
         assert 0 <= entry["tiling_difference"] < 1e-4
 

@@ -18,5 +18,7 @@ class HeadScore:
     parameters: int
     seconds: float
     """To predict a million pixels (voxels) on the machine that it was trained on."""
+    cut: float | None = None
+    """Of two classes, the probability of the second above which a pixel is of it, tuned for this head; None = as the model's."""
     recommended: bool = False
     """Whether it is the cheapest that none is clearly better than."""

@@ -72,12 +72,12 @@ def predict_image(work: Work, image: Image, done: Callable[[int, int], None] | N
             maps = work.refinement(maps)
         if factors is not None:
             maps = resampled(maps, image.size)
-        decided = decide(maps, task, model.cut)
+        decided = decide(maps, task, work.cut)
     else:
         decided = np.empty(image.size, np.uint8)
         for window, logits in predict_tiles(work.network, seen.array, tile, statistics=statistics, device=work.device,
                                             approximate=True, done=done):
-            decided[window.write] = class_ids(logits, model.cut).cpu().numpy()
+            decided[window.write] = class_ids(logits, work.cut).cpu().numpy()
     found = find_objects(model, decided, maps, factors) if work.options.objects else []
     if task.kind == "instances" and found:
         decided = found[0].classes[found[0].ids].astype(np.uint8)

@@ -59,6 +59,17 @@ class Work:
         return Refinement.of(self.model.task, header.thresholds, header.recipe.prediction.median)
 
     @property
+    def cut(self) -> float:
+        """Of two classes, the probability of the second above which a pixel is of it: of the heads that predict."""
+        options = self.options
+        if options.depth is None and options.mode is None:
+            return self.model.cut
+        heads = self.model.header.heads
+        asked = (options.depth or max((h.depth for h in heads), default=0), options.mode or "fast")
+        own = next((h.cut for h in heads if (h.depth, h.mode) == asked), None)
+        return self.model.cut if own is None else min(max(own, 1e-6), 1 - 1e-6)
+
+    @property
     def is_exact(self) -> bool:
         """Whether a tiled prediction equals the untiled one."""
         return cast(Network, self.network).exact_tiling

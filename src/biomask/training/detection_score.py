@@ -121,7 +121,7 @@ def _ignored(found: Detections, objects: Objects) -> npt.NDArray[np.bool_]:
         points = objects.keypoints
         bare = np.ones(len(objects), bool) if points is None else ~(points[..., 2] > 0).any(axis=1)
         return np.asarray(objects.crowd | bare)
-    return objects.crowd | np.array([found.masked and m is None for m in objects.masks], bool)
+    return np.asarray(objects.crowd | np.array([found.masked and m is None for m in objects.masks], bool))
 
 
 def _overlaps(found: Detections, true: Objects, ignored: Objects,

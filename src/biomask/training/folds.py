@@ -94,6 +94,7 @@ def _heads_of(headers: Sequence[ModelHeader]) -> tuple[HeadScore, ...]:
     rows = list(zip(*(h.heads for h in headers), strict=True))
     usual = median(n for h in headers for n, row in enumerate(h.heads) if row.recommended) if rows else 0
     return tuple(replace(of[0], score=mean(r.score for r in of), seconds=sum(r.seconds for r in of),
+                         cut=None if of[0].cut is None else median(r.cut or 0.5 for r in of),
                          parameters=sum(r.parameters for r in of), recommended=n == int(usual))
                  for n, of in enumerate(rows))
 

@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from biomask.data.task import CUT
 from biomask.instances import Thresholds
 from biomask.models import UNetPlusPlus
 from biomask.models.blocks import parameter_count
@@ -18,10 +19,11 @@ from biomask.prediction.overlap_tile import CHANNELS_LAST, geometry_of
 from biomask.progress import Progress
 from biomask.training.objective import Score
 from biomask.training.selection import clearly_better
-from biomask.training.validation import Judge, score_name
+from biomask.training.trials import tune_cut
+from biomask.training.validation import AS_IT_IS, Judge, score_name
 
 #: Validations with the whole network that scoring all heads takes about as long as: those of few nodes are cheap.
-HEADS_WORK = 3
+HEADS_WORK = 6
 
 #: Side of the window that is timed, and how often it is.
 TIMED, TIMES = {2: 256, 3: 48}, 3
@@ -45,8 +47,10 @@ def score_heads(network: nn.Module, judge: Judge, thresholds: Thresholds | None,
     rows = list[dict[str, Any]]()
     for depth, mode in asked:
         pruned = with_heads(network, depth, mode).eval()
-        scores.append(judge.score(pruned, thresholds))
-        rows.append({"depth": depth, "mode": mode, "score": scores[-1].value, "parameters": parameter_count(pruned),
+        # Heads are sure to different degrees: what is tuned for their mean does not fit one alone.
+        cut = tune_cut(pruned, judge, list(AS_IT_IS))[0][CUT] if judge.task.kind == "classes" and judge.task.entries == 2 else None
+        scores.append(judge.score(pruned, thresholds, cut=0.5 if cut is None else cut))
+        rows.append({"depth": depth, "mode": mode, "cut": cut, "score": scores[-1].value, "parameters": parameter_count(pruned),
                      "seconds": round(seconds_a_megapixel(pruned, judge.device), 4)})
     best = max(range(len(rows)), key=lambda n: scores[n].value)
     chosen = next(n for n in sorted(range(len(rows)), key=lambda n: rows[n]["seconds"])

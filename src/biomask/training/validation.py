@@ -61,14 +61,14 @@ class Judge:
                             device=self.device)
 
     def score(self, network: nn.Module, thresholds: Thresholds | None = None,
-              copies: Sequence[Symmetry] = AS_IT_IS) -> Score:
+              copies: Sequence[Symmetry] = AS_IT_IS, *, cut: float = 0.5) -> Score:
         """Leaves the network's mode as it was."""
         was_training = network.training
         network.eval()
         counts = np.zeros((len(self.indices), self._length()))
         try:
             for n in range(self.world.rank, len(self.indices), self.world.size):
-                counts[n] = self.count(self.maps(network, self.indices[n], copies), self.indices[n], thresholds)
+                counts[n] = self.count(self.maps(network, self.indices[n], copies), self.indices[n], thresholds, cut=cut)
         finally:
             network.train(was_training)
         if self.world.size > 1:
