@@ -118,6 +118,7 @@ def curve(results: Results, published: Published) -> Figure | None:
     for n, s in zip(x, y, strict=True):
         axes.annotate(f"{s:.2f}", (n, s), xytext=(7, -12), textcoords="offset points", fontsize=9)
     axes.set(xscale="log", xlabel="training images, drawn at random", ylabel="AP at IoU 0.5, 59 test images", ylim=(0, 1))
+    axes.set_xlim(0.85 * x[0], 1.25 * x[-1])
     axes.set_xticks(x, [str(n) for n in x])
     axes.minorticks_off()
     return figure

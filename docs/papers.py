@@ -88,7 +88,7 @@ Why the papers' recipes are worse here than in the papers: the U-Net was trained
 larger tiles, where `unet-2015` (SGD without batch normalisation, one tile a step) has just begun. UNet++ without batch
 normalisation and with half of its channels dropped needs more than these steps to leave the start. FCN without the weights of
 VGG-16, at a quarter of its width, learns little from 24 slices, and its scores are 32 pixels apart. The sliding window learns from
-64 pixels a step, the others from whole patches. What is ahead has batch normalisation and a high rate.
+64 pixels a step, the others from whole patches.
 """
 
 
@@ -280,9 +280,12 @@ def made(results: Sequence[Result]) -> str:
     return f"""
 ## What made these rows
 
-{len(results)} rows.{left} Commits: {once([r["commit"] for r in results])}. Machines: {once([r["machine"] for r in results])}. Versions:
-{once([f"{k} {v}" for r in results for k, v in r["versions"].items()])}. Dates: {once([r["date"] for r in results])}. Data, the
-first digits of the SHA-256 of each prepared folder: {", ".join(f"{name} `{digits}`" for name, digits in data.items())}.
+{len(results)} rows.{left}
+
+Commits: {once([r["commit"] for r in results])}. Machines: {once([r["machine"] for r in results])}. Versions:
+{once([f"{k} {v}" for r in results for k, v in r["versions"].items()])}. Dates: {once([r["date"] for r in results])}.
+
+First digits of the SHA-256 of each prepared data folder: {", ".join(f"{name} `{digits}`" for name, digits in data.items())}.
 """
 
 

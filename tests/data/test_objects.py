@@ -267,7 +267,12 @@ def test_facts_of_objects(tmp_path: Path) -> None:
     assert facts.classes == {"cell": 6}
     np.testing.assert_allclose(facts.sides, 8**0.5)
     np.testing.assert_allclose(facts.aspects, 0.5)
-    # An anchor of the same area and shape fits wholly; a square one shares 8**0.5 · 2 of 16 - that.
-    np.testing.assert_allclose(facts.anchor_overlaps([8**0.5], [0.5]), 1)
-    np.testing.assert_allclose(facts.anchor_overlaps([8**0.5], [1.0]), 2 * 8**0.5 / (16 - 2 * 8**0.5))
-    np.testing.assert_allclose(facts.anchor_overlaps([8**0.5, 100], [1.0, 0.5], scale=100 / 8**0.5), 1)
+    assert facts.smallest == 8
+
+
+def test_the_smallest_objects_are_measured_in_pixels_not_in_boxes(tmp_path: Path) -> None:
+    """Fibres aslant fill little of their boxes."""
+    array = np.zeros((12, 30), int)
+    array[np.arange(10), np.arange(10)], array[np.arange(10), np.arange(10) + 15] = 1, 2
+    facts = object_facts(labelled_folder(tmp_path, array, kind="instances"))
+    assert facts.sides[0] == facts.smallest == 10

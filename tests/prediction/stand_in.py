@@ -18,6 +18,7 @@ class BrightSquares(nn.Module):
     class 1 or 2 by whether its hundredths are even."""
 
     in_channels = 1
+    short_side: int | None = None
 
     def __init__(self, limits: Limits | None = None) -> None:
         super().__init__()

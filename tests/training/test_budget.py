@@ -110,3 +110,11 @@ class TestSteps:
 
     def test_it_rises_first(self):
         assert learning_rate(0.05, 1.0, "step", 0.1) == pytest.approx(0.55)
+
+
+def test_a_rate_falls_where_it_is_told_to():
+    """The paper's Mask R-CNN: a tenth after 120,000 of 160,000 steps; its keypoints at 60,000 and 80,000 of 90,000."""
+    rates = [learning_rate(f, 0.02, "step", 0.0, drops=(0.2, 0.1), drop_at=(0.75,)) for f in (0.2, 0.7499, 0.75, 1.0)]
+    assert rates == pytest.approx([0.02, 0.02, 0.002, 0.002])
+    rates = [learning_rate(n / 90, 0.02, "step", 0.0, drop_at=(60 / 90, 80 / 90)) for n in (59, 60, 79, 80)]
+    assert rates == pytest.approx([0.02, 0.002, 0.002, 0.0002])

@@ -24,7 +24,7 @@ def facts(side: float = 40.0, most: int = 20, **changes: Any) -> ObjectFacts:
     """Objects of half to twice a side."""
     sides = np.geomspace(side / 2, side * 2, 200)
     usual = ObjectFacts(40, 40, 400, 0, 0, 0, (10, 18.0, most), (side / 2, side * 0.55, side, side * 1.8, side * 2),
-                        (1.0,) * 5, {"cell": 400}, np.stack([sides, sides], axis=1), {})
+                        (1.0,) * 5, side**2 / 4, {"cell": 400}, np.stack([sides, sides], axis=1), {})
     return replace(usual, **changes)
 
 

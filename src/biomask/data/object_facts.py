@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -49,6 +48,8 @@ class ObjectFacts:
     """Root of a box's area: 1, 5, 50, 95 and 99 %; 0 without objects."""
     aspects: Five
     """Height over width of a box."""
+    smallest: float
+    """Pixels: 1 % of the objects have fewer; 0 without objects. Of thin ones that lie aslant far fewer than their boxes have."""
     classes: dict[str, int]
     """Objects of each class, in the order of the legend."""
     boxes: npt.NDArray[np.float64] = field(repr=False)
@@ -68,17 +69,6 @@ class ObjectFacts:
             notes.append(f"{self.boxes_alone} objects have a box and no outline{where}: where masks are learnt they are ignored")
         return (*notes, *([self.keypoints.said] if self.keypoints is not None else []))
 
-    def anchor_overlaps(self, sizes: Sequence[float], ratios: Sequence[float], scale: float = 1.0) -> npt.NDArray[np.float64]:
-        """(M,) IoU of each of `boxes`, enlarged by `scale`, with the best anchor on the same centre.
-
-        sizes: roots of the anchors' areas, in pixels; ratios: height over width.
-        """
-        roots = np.sqrt(np.repeat(np.array(ratios, np.float64)[None], len(sizes), 0)).ravel()
-        anchors = np.repeat(np.array(sizes, np.float64), len(ratios))[:, None] * np.stack([roots, 1 / roots], axis=1)
-        boxes = self.boxes[:, None] * scale
-        shared = np.minimum(boxes, anchors).prod(axis=2)
-        return np.asarray((shared / (boxes.prod(axis=2) + anchors.prod(axis=1) - shared)).max(axis=1))
-
 
 def object_facts(dataset: Dataset) -> ObjectFacts:
     """One pass over at most MOST_IMAGES images; the same data give the same figures. Raises what `objects_of` does."""
@@ -86,7 +76,8 @@ def object_facts(dataset: Dataset) -> ObjectFacts:
     if not count:
         raise LabelsError("there are no labelled images to look at")
     chosen = sorted({(2 * k + 1) * len(dataset) // (2 * count) for k in range(count)})
-    numbers, boxes, dropped, classes = list[int](), list[npt.NDArray[np.float64]](), list[str](), Counter[int]()
+    numbers, boxes, areas = list[int](), list[npt.NDArray[np.float64]](), list[float]()
+    dropped, classes = list[str](), Counter[int]()
     crowds = alone = pointed = 0
     for i in chosen:
         found = objects_of(dataset, i)
@@ -96,6 +87,8 @@ def object_facts(dataset: Dataset) -> ObjectFacts:
         alone += sum(found.masks[k] is None for k in learnt)
         pointed += 0 if found.keypoints is None else int((found.keypoints[learnt, :, 2] > 0).any(axis=1).sum())
         boxes.append(found.boxes[learnt][:, [3, 2]] - found.boxes[learnt][:, [1, 0]])
+        areas += [float(box.prod() if mask is None else mask[0].sum())
+                  for box, mask in zip(boxes[-1], (found.masks[k] for k in learnt), strict=True)]
         classes.update(found.classes[learnt].tolist())
         dropped += found.dropped
     together = np.concatenate(boxes)
@@ -103,10 +96,10 @@ def object_facts(dataset: Dataset) -> ObjectFacts:
     return ObjectFacts(
         len(dataset), len(chosen), sum(numbers), crowds, alone, pointed,
         (int(np.median(numbers)), float(np.percentile(numbers, 95)), most), _five(np.sqrt(together.prod(axis=1))),
-        _five(together[:, 0] / together[:, 1]), {e.name: classes[k] for k, e in enumerate(dataset.legend) if k},
+        _five(together[:, 0] / together[:, 1]), _five(areas)[0], {e.name: classes[k] for k, e in enumerate(dataset.legend) if k},
         together[:: max(1, -(-len(together) // MOST_BOXES))], reasons_of(dropped), keypoints_of(dataset))
 
 
-def _five(values: npt.NDArray[np.float64]) -> Five:
+def _five(values: npt.NDArray[np.float64] | list[float]) -> Five:
     found = np.percentile(values, PERCENTILES).tolist() if len(values) else [0.0] * 5
     return found[0], found[1], found[2], found[3], found[4]

@@ -42,7 +42,7 @@ def window_for(work: Work, image: Image, size: Sequence[int]) -> tuple[int, int]
     else:
         window = (patch[0], patch[-1])
     if work.options.memory is not None and choice == "auto":
-        return _within(work.options.memory, work, image, size, (min(window[0], size[0]), min(window[1], size[1])))
+        return _within(work.options.memory, work, image, size, window)
     return window
 
 
@@ -51,6 +51,8 @@ def _within(memory: int, work: Work, image: Image, size: Sequence[int], window: 
     taken = psutil.Process().memory_info().rss + output_bytes(work, image, size)
     left = memory * (1 - RESERVE) - taken
     network: Any = work.network
+    if network.short_side is None:  # else smaller images are filled up to the window
+        window = (min(window[0], size[0]), min(window[1], size[1]))
     while (needed := window_bytes(network, window)) > left:
         smaller = (max(SMALLEST, window[0] // 2), max(SMALLEST, window[1] // 2))
         if prod(smaller) >= prod(window) or window_bytes(network, smaller) >= needed:

@@ -144,6 +144,20 @@ def test_what_lies_in_a_crowd_is_neither_object_nor_background() -> None:
     assert truth.match(Matcher(0.5, 0.5), boxes).tolist() == [0, BETWEEN, BETWEEN, BELOW, BELOW, BETWEEN]
 
 
+def test_a_frame_of_unknown_pixels_leaves_the_background_within_it() -> None:
+    """The whole image lies in the frame's box. A crowd without a mask is its box."""
+    frame = torch.ones(1, 80, 80, dtype=torch.uint8)
+    frame[:, 5:75, 5:75] = 0
+    masks = torch.cat((frame, torch.zeros_like(frame)))
+    truth = Truth.of({"boxes": torch.tensor([[0.0, 0, 80, 80], [30.2, 30, 40, 40]]), "labels": torch.tensor([1, 1]),
+                      "crowd": torch.tensor([True, True]), "masks": masks}, (80, 80), 2, masks=True, keypoints=0)
+    boxes = torch.tensor([[30.0, 50, 40, 60], [0, 0, 10, 8], [0, 20, 10, 30], [0, 20, 21, 30], [31, 31, 39, 39], [0.2, 3, 0.4, 3.1],
+                          [-3, -3, 2, 2]])
+    assert truth.match(Matcher(0.5, 0.5), boxes).tolist() == [BELOW, BETWEEN, BETWEEN, BELOW, BETWEEN, BETWEEN, BELOW]
+    twice = truth.resized((80, 80), (160, 160)).match(Matcher(0.5, 0.5), boxes * 2)
+    assert twice.tolist() == [BELOW, BETWEEN, BETWEEN, BELOW, BETWEEN, BETWEEN, BELOW]
+
+
 @pytest.mark.parametrize(("size", "short", "long", "expected"), [
     ((480, 640), 800, 1333, (800, 1066)), ((800, 1066), 800, 1333, (800, 1066)), ((100, 400), 800, 1600, (400, 1600)),
     ((50, 60), None, None, (50, 60)), ((50, 60), None, 30, (25, 30)), ((50, 60), None, 90, (50, 60)),

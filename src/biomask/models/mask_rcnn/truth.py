@@ -8,6 +8,7 @@ from typing import Self
 
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 
 from biomask.errors import LabelsError, SizeError
 from biomask.losses.precision import at_least_float32
@@ -16,8 +17,9 @@ from biomask.models.mask_rcnn.matcher import BELOW, BETWEEN, Matcher
 from biomask.models.mask_rcnn.resize import rescale_boxes, rescale_keypoints, rescale_masks
 from biomask.models.mask_rcnn.types import Target
 
-#: A box of which at least this share lies in a crowd's box is no background.
-IN_CROWD = 0.5
+#: A box of which at least this share lies in a crowd's box, and where masks are known this share of its pixels in crowds, is no
+#: background. A crowd may be a thin frame of unknown pixels, in whose box the whole image lies.
+IN_CROWD, CROWDED = 0.5, 0.25
 #: (matches (N,) as of `Matcher`, how many, largest share of positives) → positions of positives and of negatives.
 Sampler = Callable[[Tensor, int, float], tuple[Tensor, Tensor]]
 
@@ -36,6 +38,8 @@ class Truth:
     """(N, H, W) uint8."""
     keypoints: Tensor | None = None
     """(N, K, 3) float32."""
+    crowded: Tensor | None = None
+    """(1, H, W) uint8, the pixels of all crowds; None where masks are not known or there are none."""
 
     @classmethod
     def of(cls, target: Target, size: tuple[int, int], classes: int, masks: bool, keypoints: int) -> Self:
@@ -44,21 +48,42 @@ class Truth:
         boxes, labels = at_least_float32(target["boxes"]), target["labels"]
         crowd = target.get("crowd", torch.zeros_like(labels, dtype=torch.bool))
         return cls(boxes[~crowd], labels[~crowd], boxes[crowd], target["masks"][~crowd] if masks else None,
-                   at_least_float32(target["keypoints"][~crowd]) if keypoints else None)
+                   at_least_float32(target["keypoints"][~crowd]) if keypoints else None,
+                   _pixels(target["masks"][crowd], boxes[crowd]) if masks and crowd.any() else None)
 
     def resized(self, old: tuple[int, int], new: tuple[int, int]) -> Self:
         """The same of the image after `Resize`."""
         return type(self)(rescale_boxes(self.boxes, old, new), self.labels, rescale_boxes(self.crowd, old, new),
                           None if self.masks is None else rescale_masks(self.masks, new),
-                          None if self.keypoints is None else rescale_keypoints(self.keypoints, old, new))
+                          None if self.keypoints is None else rescale_keypoints(self.keypoints, old, new),
+                          None if self.crowded is None else rescale_masks(self.crowded, new))
 
     def match(self, matcher: Matcher, boxes: Tensor) -> Tensor:
         """Which object each box (N, 4) stands for, int64 (N,) as of `Matcher`; what would be background in a crowd is `BETWEEN`."""
         matches = matcher.match_boxes(self.boxes, boxes)
         if len(self.crowd):
             inside = box_ioa(boxes, self.crowd).amax(dim=1) >= IN_CROWD
+            if self.crowded is not None:
+                inside &= _shares(self.crowded[0], boxes) >= CROWDED
             matches = matches.masked_fill(inside & (matches == BELOW), BETWEEN)
         return matches
+
+
+def _pixels(masks: Tensor, boxes: Tensor) -> Tensor:
+    """All pixels of regions: masks (N, H, W), boxes (N, 4) → (1, H, W) uint8; of one without a mask those of its box."""
+    out = masks.amax(dim=0, keepdim=True)
+    for n in torch.nonzero(~masks.flatten(1).any(dim=1)).flatten().tolist():
+        left, top, right, bottom = boxes[n].round().int().tolist()
+        out[:, max(0, top):max(0, bottom), max(0, left):max(0, right)] = 1
+    return out
+
+
+def _shares(mask: Tensor, boxes: Tensor) -> Tensor:
+    """Share of each box (N, 4), its corners rounded, that has pixels of a mask (H, W): (N,), 0..1."""
+    sums = F.pad(mask.float().cumsum(0).cumsum(1), (1, 0, 1, 0))
+    low, high = boxes[:, :2].round(), torch.maximum(boxes[:, 2:].round(), boxes[:, :2].round() + 1)
+    (x0, x1), (y0, y1) = ([corner[:, axis].clamp(0, mask.shape[1 - axis]).long() for corner in (low, high)] for axis in (0, 1))
+    return (sums[y1, x1] - sums[y0, x1] - sums[y1, x0] + sums[y0, x0]) / (high - low).prod(dim=1)
 
 
 def truths(targets: Sequence[Target] | None, images: Sequence[Tensor], classes: int, masks: bool, keypoints: int) -> list[Truth]:
