@@ -84,6 +84,8 @@ as in their paper; none begins with those of VGG-16.
 
 ![Membrane Dice, Rand F after thinning and warping error of each recipe](../images/papers/isbi2012.png)
 
+*A warping error of 0, of a map without shapes, is not drawn.*
+
 Why the papers' recipes are worse here than in the papers: the U-Net was trained for ten hours, at four times the width and on
 larger tiles, where `unet-2015` (SGD without batch normalisation, one tile a step) has just begun. UNet++ without batch
 normalisation and with half of its channels dropped needs more than these steps to leave the start. FCN without the weights of
@@ -164,7 +166,7 @@ a training, a soft Dice far below it.
 ![Truth and prediction of four test images](../images/papers/drishti.png)
 
 *Four test images, cut out around the disc: truth above, prediction of `unet-drishti` below; disc red, cup yellow. The photographs
-are left out, since they may not be passed on; `benchmarks/papers.py` also writes the picture with them.*
+are left out, since they are for research and education alone; `benchmarks/papers.py` also writes the picture with them.*
 """
 
 
@@ -192,7 +194,7 @@ a budget that costs more than dense skips give.
 def pruning(results: Sequence[Result]) -> str:
     """What each depth of a UNet++ gives, from the one model."""
     lines = [["", "parameters", "seconds a megapixel", "time saved", "IoU on the test images",
-              "Dice of both classes, held out, cut at 0.5"]]
+              "Dice of both classes, held-out images"]]
     for r in (r for r in rows_of(results, "dsb2018") if r["heads"]):
         whole = max((h for h in r["heads"] if h["mode"] == "fast"), key=lambda h: h["depth"])
         for h in r["heads"]:
@@ -207,10 +209,8 @@ The one trained `unet++`, cut at each depth (`biomask predict --depth`):
 
 {table(lines)}
 
-Times are those of one core that did other work too. The paper: L3 takes 32.2 % less time on average, for 0.6 points of IoU. After
-so few steps the heads are far apart: the probability at which nucleus begins is tuned for their mean when training ends, and where
-it does not fit a single head, that head calls nearly everything nucleus, and its IoU is the share of nuclei. The last column is
-without that cut.
+The probability at which nucleus begins is tuned for each depth on the held-out images when training ends. The paper: L3 takes
+32.2 % less time on average, for 0.6 points of IoU. After so few steps the intervals overlap, and which depth is better is not known.
 
 ![IoU against prediction time of L1 to L4](../images/papers/pruning.png)
 """
@@ -253,7 +253,8 @@ DSB 2018 as objects, whole images, recipe `default`, the same steps from 5, 10, 
 
 {table(lines)}
 
-{sizes(rows)} What more steps and all images give is on [Training](training.md).
+{sizes(rows)} After so few steps it is steps that are short more than images, and each point is one draw, so that the curve is
+nearly flat; [Training](training.md) has it after minutes of training, and with all images.
 
 ![AP at IoU 0.5 against the number of training images](../images/papers/curve.png)
 """

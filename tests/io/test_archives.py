@@ -121,6 +121,17 @@ def test_damage_is_said(tmp_path, kind):
         unpack(archive, tmp_path / "out")
 
 
+@pytest.mark.parametrize("kind", ["xz", "gz"])
+def test_damage_that_checksums_alone_show(tmp_path, kind):
+    """Each compression has its own and its own error. Random bytes are stored as they are, so that others in their place unpack."""
+    archive = make_tar(tmp_path / f"a.tar.{kind}", {"a": np.random.default_rng(0).bytes(3_000_000)}, f"w:{kind}")
+    raw = bytearray(archive.read_bytes())
+    raw[1_500_000:1_500_100] = bytes(100)
+    archive.write_bytes(raw)
+    with pytest.raises(ReadError, match="no ZIP or TAR"):
+        unpack(archive, tmp_path / "out")
+
+
 @pytest.mark.parametrize("content", [b"", b"<!doctype html><p>Log in to use this network", bytes(2000)])
 def test_no_archive_at_all(tmp_path, content):
     (tmp_path / "a.zip").write_bytes(content)

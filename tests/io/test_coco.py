@@ -103,6 +103,8 @@ def test_every_kind_of_segmentation() -> None:
      "12 has cat"),
     ({"images": [IMAGE], "categories": [{"id": 3}]}, "category 0 has no id"),
     ({"images": [IMAGE], "categories": [5]}, "category 0"),
+    ({"images": [IMAGE], "categories": 5}, "its categories are no list"),
+    ({"images": [IMAGE], "annotations": {"id": 12, "image_id": 1}}, "its annotations are no list"),
     ({"images": [IMAGE], "annotations": [{"image_id": 1, "segments_info": []}]}, "panoptic"),
     ({"images": [{**IMAGE, "id": [1]}]}, "image 0 has no id"),
 ])

@@ -89,6 +89,7 @@ def test_boxes_alone_and_boxes_that_are_not_there(tmp_path: Path) -> None:
     ({"annotations": [{"image_id": 9}]}, "image 9, which the file does not list"),
     ({"annotations": [3]}, "object 0 has no image_id"),
     ({"annotations": [{"image_id": 1, "category_id": 1, "score": 1, "keypoints": [1, 2, 3, 4]}]}, "3 finite numbers"),
+    ({"annotations": [{"image_id": 1, "category_id": 1, "score": 1, "keypoints": 7}]}, "no list of numbers"),
     ({"annotations": [{"image_id": 1, "category_id": 1, "score": 1, "segmentation": [[1, 2, 3, 4, 5, 6]]}]}, "no run lengths"),
     ({"annotations": [{"image_id": 1, "category_id": 1, "score": True, "bbox": [1, 2, 3, 4]}]}, "score of object 0"),
 ])

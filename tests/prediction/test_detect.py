@@ -75,6 +75,32 @@ class TestTiled:
         detect_image(network, image, tile=64)
         assert network.seen == [(1, 50, 30)] * 2
 
+    def test_a_detector_that_resizes_sees_small_images_on_a_whole_window(self):
+        """Objects are as large as in training then, whose crops are filled up too. What lies in the fill is none of the image."""
+        class Filled(BrightSquares):
+            short_side = 128
+
+            def forward(self, images, *, paste):
+                assert not images[0][:, 30:].any()
+                assert not images[0][:, :, 40:].any()
+                (image,) = images
+                image = image.clone()
+                image[0, 25:33, 36:44] = 0.9  # half of it in the image
+                image[0, 50:60, 50:60] = 0.8
+                return super().forward([image], paste=paste)
+
+        image = np.zeros((1, 30, 40), np.float32)
+        image[0, 3:9, 5:12] = 0.5
+        network = Filled()
+        found = detect_image(network, image, tile=64)
+        assert network.seen == [(1, 64, 64)]
+        assert found.boxes.tolist() == [[36, 25, 40, 30], [5, 3, 12, 9]]
+        assert [(m.shape, o) for m, o in found.masks] == [((5, 4), (25, 36)), ((6, 7), (3, 5))]
+        assert found.scores.tolist() == pytest.approx([0.9, 0.5])
+        plain = BrightSquares()
+        detect_image(plain, image, tile=64)
+        assert plain.seen == [(1, 30, 40)]
+
     def test_done_is_called_after_each(self):
         told = []
         detect_image(BrightSquares(), np.zeros((1, 20, 20), np.float32), tile=8, overlap=2, done=lambda n, of: told.append((n, of)))

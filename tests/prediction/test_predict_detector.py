@@ -104,7 +104,20 @@ class TestFiles:
     def test_a_full_window_is_a_warning(self, tmp_path, images, model):
         model.network.limits = Limits(detections=2, score=0.0)
         result = api.predict(model, images, tmp_path / "out", PredictOptions(device="cpu", score=0.1))
-        assert [w for w in result.warnings if "as many objects as the detector gives at most" in w and w.endswith(": a")]
+        (told,) = [w for w in result.warnings if "as many objects as the detector gives at most" in w and w.endswith(": a")]
+        assert "--tile 20" in told  # half of an image of 40 x 50
+
+    def test_a_detector_that_resizes_is_not_told_of_smaller_windows(self, tmp_path, images, model):
+        model.network.limits, model.network.short_side = Limits(detections=2, score=0.0), 40
+        result = api.predict(model, images, tmp_path / "out", PredictOptions(device="cpu", score=0.1))
+        (told,) = [w for w in result.warnings if "as many objects as the detector gives at most" in w]
+        assert "limits.detections=4" in told
+        assert "--tile" not in told
+
+    def test_a_class_below_the_score_says_that(self, tmp_path, images, model):
+        result = api.predict(model, images, tmp_path / "out", PredictOptions(device="cpu", score=1.0))
+        assert result.warnings
+        assert all("a lower --score" in w for w in result.warnings if "never predicted" in w)
 
     def test_results_keep_the_pixels_of_a_rescaled_image(self, tmp_path, images, model):
         out = api.predict(model, images, tmp_path / "out", PredictOptions(device="cpu", rescale=(2.0,), score=0.1)).out

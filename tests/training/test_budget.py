@@ -8,6 +8,7 @@ from biomask.training.budget import (
     ALIKE,
     COOLDOWN,
     FLOAT32_WORK,
+    SETTLED,
     STEP_WORK,
     TRIALS_SHARE,
     VALIDATION_SHARE,
@@ -66,19 +67,20 @@ class TestCooldown:
 
     def test_a_rising_score_goes_on_until_the_rest_is_needed(self):
         scores = [0.1 * i for i in range(9)]
-        assert cooldown_now(scores, 0.5, 3) is None
-        start, end = cooldown_now(scores, 0.81, 3)
+        assert cooldown_now(scores, 0.5, 3, SETTLED) is None
+        start, end = cooldown_now(scores, 0.81, 3, SETTLED)
         assert (start, end) == (0.81, 1.0)
 
     def test_a_flat_one_ends_after_a_quarter_more(self):
         scores = [0.2, 0.5, 0.5 + ALIKE / 2, 0.4, 0.5]
-        assert cooldown_now(scores[:-1], 0.2, 3) is None
-        assert cooldown_now(scores, 0.2, 3) == (0.2, pytest.approx(0.2 * (1 + COOLDOWN)))
-        assert cooldown_now([*scores, 0.9], 0.2, 3) is None  # better again
+        assert cooldown_now(scores[:-1], 0.2, 3, SETTLED) is None
+        assert cooldown_now(scores, 0.2, 3, SETTLED) == (0.2, pytest.approx(0.2 * (1 + COOLDOWN)))
+        assert cooldown_now([*scores, 0.9], 0.2, 3, SETTLED) is None  # better again
+        assert cooldown_now(scores, 0.2, 3, SETTLED - 1) is None  # not begun to learn
 
     @given(st.lists(st.floats(0, 1), max_size=20), st.floats(0.01, 1), st.integers(1, 6))
     def test_it_always_ends_within_the_budget(self, scores, fraction, patience):
-        found = cooldown_now(scores, fraction, patience)
+        found = cooldown_now(scores, fraction, patience, SETTLED)
         assert found is None or (found[0] == fraction and fraction <= found[1] <= 1)
         assert found is not None or fraction < 1 / (1 + COOLDOWN)
 

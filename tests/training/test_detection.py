@@ -58,6 +58,8 @@ def test_trains_and_the_file_alone_predicts(discs, tmp_path, train, heard):
     assert model.is_detector
     assert model.header.kind == "instances"
     assert model.header.thresholds.keys() == {"score", "min_size"}
+    pixels = [n for file in (discs / "masks").iterdir() for n in np.bincount(tifffile.imread(file).ravel())[1:]]
+    assert model.header.thresholds["min_size"] == int(np.percentile(pixels, 1) / 4) > 1
     assert model.header.keypoints is None
     assert model.network.limits.detections == 20
     found = detect_image(model.network, np.random.default_rng(0).standard_normal((1, 40, 50)).astype(np.float32), tile=32)

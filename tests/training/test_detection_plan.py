@@ -12,7 +12,9 @@ import pytest
 from biomask import recipes
 from biomask.data.keypoints import KeypointNames
 from biomask.data.object_facts import ObjectFacts
-from biomask.training.detection_plan import anchor_overlaps, plan_detection, seen_scale
+from biomask.errors import UsageError
+from biomask.training.detection_anchors import anchor_overlaps
+from biomask.training.detection_plan import plan_detection, seen_scale, varies_size
 from biomask.training.speed import Machine
 
 CPU = Machine("cpu", "CPU with 2 threads", 2, 16 * 10**9, 8 * 10**9, True)
@@ -108,12 +110,43 @@ def test_masks_and_keypoints_are_what_the_data_have():
     assert options(plan(have=facts(keypoints=names)))["keypoints"] == 0  # named, and nobody labelled any
     assert options(plan(have=facts(boxes_alone=390)))["masks"] is False
     assert options(plan(settings=("network.options.masks=false",)))["masks"] is False
+    for given in (0, 3):
+        found = plan(have=facts(with_keypoints=300, keypoints=names), settings=(f"network.options.keypoints={given}",))
+        assert options(found)["keypoints"] == given
+
+
+@pytest.mark.parametrize(("setting", "have", "said"), [
+    ("keypoints=true", {"keypoints": KeypointNames(("a", "b", "c"))}, "keypoints is true, .* the objects have 3"),
+    ("keypoints=5", {"keypoints": KeypointNames(("a", "b", "c"))}, "keypoints is 5, .* the objects have 3"),
+    ("keypoints=5", {}, "the objects have no keypoints"), ("masks=true", {"boxes_alone": 400}, "a box alone")])
+def test_what_is_asked_for_and_the_objects_have_not_is_refused(setting, have, said):
+    with pytest.raises(UsageError, match=said):
+        plan(have=facts(**have), settings=(f"network.options.{setting}",))
 
 
 def test_what_weights_came_with_is_kept_as_in_the_paper():
     assert (options(plan("mask-rcnn-r50-fpn"))["norm"], options(plan("mask-rcnn-r50-fpn"))["trainable"]) == ("batch", 5)
     begun = options(plan("mask-rcnn-r50-fpn", begins=True))
     assert (begun["norm"], begun["trainable"]) == ("frozen", 3)
+
+
+@pytest.mark.parametrize(("network", "most", "before", "after"), [
+    ({}, 100, 1000, None), ({}, 600, 1000, 1200), ({"neck": "c4"}, 150, 300, None), ({"neck": "c4"}, 200, 300, 400)])
+def test_there_are_twice_as_many_proposals_as_detections(network, most, before, after):
+    """`before`: the network's own limit, which stays where it is enough."""
+    recipe = recipes.get("mask-rcnn-r50-fpn").with_settings(tuple(f"network.options.{k}={v}" for k, v in network.items()))
+    found = plan_detection(recipe.with_settings((f"network.options.limits.detections={most}",)), SIZES, facts(), CPU)
+    limits = options(found)["limits"]
+    assert limits.get("proposals") == after
+    assert (before >= 2 * most) == (after is None)
+
+
+@pytest.mark.parametrize(("side", "settings", "varies"), [
+    (25.0, (), True), (400.0, (), False), (25.0, ("augmentation.scale=0",), False), (25.0, ("augmentation.warp=0",), False)])
+def test_sizes_are_varied_unless_the_network_would_undo_it(side, settings, varies):
+    found = plan(have=facts(side), settings=settings)
+    assert varies_size(found.recipe) == varies
+    assert any("larger or smaller at random" in s for s in found.sentences) == (side == 400)
 
 
 def test_crops_of_rare_objects_are_laid_on_them():

@@ -7,7 +7,7 @@ import torch
 
 from biomask.checkpoint import load_model
 from biomask.errors import InputError
-from biomask.training import guard
+from biomask.training import budget, guard
 from biomask.training.guard import MOST_RETRIES, diagnosis, gradient_norm, nothing_learnt, why_nothing
 from biomask.training.loop import Trainer
 from biomask.training.objective import Score
@@ -115,6 +115,7 @@ class TestNothingLearnt:
 
 def test_until_flat_ends_early(objects, tmp_path, train, heard, monkeypatch):
     monkeypatch.setattr(Judge, "score", lambda *_, **__: Score(0.3))
+    monkeypatch.setattr(budget, "SETTLED", 0)
     result = train(objects, tmp_path / "m", "training.patience=2", steps=60, until_flat=True, progress=heard)
     assert 2 < result.step < 20
     assert [s for s in heard.said if "the score is flat" in s]

@@ -13,6 +13,7 @@ from biomask import recipes
 from biomask.api.own import Own, own_network
 from biomask.errors import UsageError
 from biomask.labels import LABEL_KINDS
+from biomask.models import DETECTORS
 from biomask.models.own import register_own
 from biomask.recipe import DataSettings, NetworkSettings, Recipe, explain
 
@@ -74,6 +75,9 @@ def resolve_recipe(options: TrainOptions) -> Recipe:
     recipe = options.recipe if isinstance(options.recipe, Recipe) else recipes.get(options.recipe)
     if options.minutes is not None and options.steps is not None:
         raise UsageError("--minutes and --steps exclude each other", fix="give one of them")
+    if options.network is not None and recipe.network.name in DETECTORS:
+        raise UsageError(f"a network of your own learns classes or objects pixel by pixel, and {recipe.name} is for detectors",
+                         fix="leave --recipe out, or --network")
     if options.network is not None:
         recipe = recipe.model_copy(update={"network": NetworkSettings(name=register_own(own_network(options.network)))})
     recipe = recipe.with_settings(options.settings)

@@ -29,6 +29,7 @@ from biomask.cli.options import (
     label_settings,
     selection_settings,
 )
+from biomask.words import count
 
 
 def train(
@@ -88,7 +89,7 @@ def train(
         before = "" if result.score_before is None else f" (before: {result.score_before:.4f})"
         tuned = "" if result.tuned_score is None else f", {result.tuned_score:.4f} with what was tuned on them"
         score = "" if result.validation_score is None else (
-            f", {result.score_is} {result.validation_score:.4f}{before} on {result.scored} images held out{tuned}")
+            f", {result.score_is} {result.validation_score:.4f}{before} on {count(result.scored, 'image')} held out{tuned}")
         show(f"{result.model}: {result.step} steps in {result.seconds / 60:.1f} minutes{score}")
         show(f"report: {result.model / 'report.html'} · next: biomask predict {result.model} IMAGES -o OUT")
     return 0

@@ -12,6 +12,7 @@ import numpy.typing as npt
 from biomask.data.keypoints import KeypointNames, keypoints_of
 from biomask.data.objects import objects_of, reasons_of
 from biomask.errors import LabelsError
+from biomask.words import count
 
 if TYPE_CHECKING:
     from biomask.data.dataset import Dataset
@@ -62,20 +63,20 @@ class ObjectFacts:
     def notes(self) -> tuple[str, ...]:
         """What a person has to know before a training, a sentence each."""
         where = "" if self.looked_at == self.images else f" (in {self.looked_at} of {self.images} images looked at)"
-        notes = [f"{count} × {reason}{where}" for reason, count in self.dropped.items()]
+        notes = [f"{count(number, 'object')} not learnt, or not as given: {reason}{where}" for reason, number in self.dropped.items()]
         if self.crowds:
-            notes.append(f"{self.crowds} regions are ignored: crowds, pixels marked as unknown, objects without a class{where}")
+            notes.append(f"{count(self.crowds, 'region')} ignored: crowds, pixels marked as unknown, objects without a class{where}")
         if self.boxes_alone:
-            notes.append(f"{self.boxes_alone} objects have a box and no outline{where}: where masks are learnt they are ignored")
+            notes.append(f"{count(self.boxes_alone, 'object')} with a box and no outline{where}: ignored where masks are learnt")
         return (*notes, *([self.keypoints.said] if self.keypoints is not None else []))
 
 
 def object_facts(dataset: Dataset) -> ObjectFacts:
     """One pass over at most MOST_IMAGES images; the same data give the same figures. Raises what `objects_of` does."""
-    count = min(MOST_IMAGES, len(dataset))
-    if not count:
+    images = min(MOST_IMAGES, len(dataset))
+    if not images:
         raise LabelsError("there are no labelled images to look at")
-    chosen = sorted({(2 * k + 1) * len(dataset) // (2 * count) for k in range(count)})
+    chosen = sorted({(2 * k + 1) * len(dataset) // (2 * images) for k in range(images)})
     numbers, boxes, areas = list[int](), list[npt.NDArray[np.float64]](), list[float]()
     dropped, classes = list[str](), Counter[int]()
     crowds = alone = pointed = 0

@@ -116,7 +116,8 @@ def coco_of(predictions: Path, cases: Sequence[Case], legend: Legend) -> Coco:
 
 #: What orders the objects, as a sentence.
 SCORES_OF = {
-    "detector": "Scores are the detector's.",
+    "detector": "Scores are the detector's. Objects of lower scores than it was told to write are missing, so AP may be below what "
+                "published figures mean, which count from 0.05 on (biomask predict --score 0.05).",
     "table": "The score of an object is its mean probability (objects.csv).",
     "none": "Label images hold no scores: each object has 1, so that precision is that of all objects at once.",
 }

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import gzip
+import lzma
 import shutil
 import stat
 import tarfile
@@ -89,7 +91,8 @@ def _members(archive: Path) -> Iterator[Iterator[_Member]]:
         else:
             with tarfile.open(archive) as packed:
                 yield _of_tar(packed, archive)
-    except (zipfile.BadZipFile, tarfile.TarError, zlib.error, EOFError, NotImplementedError, RuntimeError) as error:
+    except (zipfile.BadZipFile, tarfile.TarError, zlib.error, lzma.LZMAError, gzip.BadGzipFile, EOFError, NotImplementedError,
+            RuntimeError) as error:
         raise ReadError(f"is no ZIP or TAR archive that can be unpacked ({error})", where=archive,
                         fix="download it again") from error
 
@@ -113,6 +116,8 @@ def _of_tar(packed: tarfile.TarFile, archive: Path) -> Iterator[_Member]:
             yield _Member(info.name, info.size, partial(_opened, packed, info))
         else:
             raise _strange(info.name, archive)
+    while packed.fileobj is not None and packed.fileobj.read(CHUNK):
+        pass  # to the very end, where gzip has the checksum of all
 
 
 def _opened(packed: tarfile.TarFile, info: tarfile.TarInfo) -> IO[bytes]:
@@ -171,6 +176,8 @@ def _write(member: _Member, path: Path, archive: Path) -> int:
                     file.write(piece)
         except FileExistsError as error:
             raise ReadError(f"holds {member.name!r} twice, or in two spellings", where=archive, fix=NOT_OURS) from error
+        except gzip.BadGzipFile:
+            raise
         except OSError as error:
             raise not_written(error, path) from error
     return size

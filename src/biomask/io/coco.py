@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from contextlib import suppress
 from dataclasses import dataclass, replace
 from itertools import chain
 from itertools import count as count_from
@@ -43,10 +42,13 @@ class CocoImage:
             try:
                 shapes.append(found.shape())
             except LabelsError as error:
-                left_out.append(f"annotation {found.id} ({error.what})")
-                if not found.segmentation:
-                    with suppress(LabelsError):
+                reason = error.what
+                if not found.segmentation and found.box is not None:
+                    try:
                         boxed.append(found.box_shape())
+                    except LabelsError as wrong:
+                        reason = f"it has no outline, and {wrong.what}"
+                left_out.append(f"annotation {found.id} ({reason})")
         return Annotations(tuple(shapes), self.size, tuple(left_out), PurePosixPath(self.file_name.replace("\\", "/")).name,
                            tuple(boxed), self.described)
 
@@ -82,6 +84,9 @@ def read_coco(path: Path) -> CocoFile:
     content = read_json(path)
     if not isinstance(content, dict) or not isinstance(content.get("images"), list):
         raise ReadError("is JSON, but not COCO's: it has no list of images", where=path)
+    for key in ("annotations", "categories"):
+        if not isinstance(content.get(key) or [], list):
+            raise ReadError(f"its {key} are no list", where=path)
     described, colours = _categories(content, path)
     objects: dict[Any, list[CocoObject]] = {}
     sizes: dict[Any, tuple[str, tuple[int, int] | None]] = {}
@@ -93,8 +98,7 @@ def read_coco(path: Path) -> CocoFile:
         sizes[key] = name, (size if all(type(n) is int and n > 0 for n in size) else None)
         objects[key] = []
     left_out = []
-    annotations = content.get("annotations", [])
-    for number, entry in enumerate(annotations if isinstance(annotations, list) else ()):
+    for number, entry in enumerate(content.get("annotations") or ()):
         found, key = _object(entry, number, described, colours, path)
         if key in sizes:
             objects[key].append(replace(found, size=sizes[key][1]))

@@ -218,6 +218,8 @@ class _Has:
                 raise LabelsError(f"object {has.index(False)} has no {key}, object {has.index(True)} has one",
                                   fix="give each object the same keys")
             counts[key] = any(has)
+        if counts["keypoints"] and not isinstance(rows[0]["keypoints"], list):
+            raise LabelsError("keypoints of object 0 are no list of numbers")
         if rows and not any(counts.values()):
             raise LabelsError("objects have neither bbox nor segmentation nor keypoints")
         return cls(counts["bbox"], counts["segmentation"], all(type(row.get("area")) in (int, float) for row in rows),

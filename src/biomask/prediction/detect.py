@@ -51,11 +51,11 @@ def detect_image(network: nn.Module | Detector, image: npt.NDArray[Any], *, tile
 
     network: a `Detector` in eval mode on `device`. tile: pixels of a window along both axes, or (Y, X); None = the whole image, as
     also where that is no larger. A detector that resizes sees a smaller image with zeros below and to the right of it, as in
-    training, so that objects have the same size as in any other window. overlap: pixels that neighbouring windows share at least; None = a third of the window's shorter
-    side. Objects smaller than it are found as in the whole image, but for what other surroundings make of them; parts of larger
-    ones are joined where windows agree. limits: other values than the network's own, e.g. {"score": 0.5}. statistics: (offset,
-    scale), each (C,), for inputs (image - offset) / scale; without them the image is taken as it is. done(n, of) is called after
-    each window.
+    training, so that objects have the same size as in any other window. overlap: pixels that neighbouring windows share at least;
+    None = a third of the window's shorter side. Objects smaller than it are found as in the whole image, but for what other
+    surroundings make of them; parts of larger ones are joined where windows agree. limits: other values than the network's own,
+    e.g. {"score": 0.5}. statistics: (offset, scale), each (C,), for inputs (image - offset) / scale; without them the image is
+    taken as it is. done(n, of) is called after each window.
 
     Raises SizeError for another number of axes or channels, and for windows that are not larger than the overlap.
     """
@@ -92,8 +92,8 @@ def _found(network: Detector, window: npt.NDArray[np.float32], canvas: tuple[int
     masks = (tuple(_crop(mask, box, size) for mask, box in zip(told["masks"], boxes, strict=True)) if "masks" in told
              else tuple(box_crop(box, size) for box in boxes.numpy()))
     points, sure = (told[name].numpy() if name in told else None for name in ("keypoints", "keypoints_scores"))
-    return Detections(clip_boxes(boxes, size).numpy(), labels.numpy().astype(np.int64), scores.numpy(), masks, points, sure, "masks" in told, size,
-                      at_limit=int(count >= network.limits.detections))
+    return Detections(clip_boxes(boxes, size).numpy(), labels.numpy().astype(np.int64), scores.numpy(), masks, points, sure,
+                      "masks" in told, size, at_limit=int(count >= network.limits.detections))
 
 
 def _crop(mask: torch.Tensor, box: torch.Tensor, size: tuple[int, int]) -> Crop:

@@ -91,7 +91,7 @@ def parse_memory(text: str) -> int:
     except (ValueError, KeyError, OverflowError) as error:
         raise UsageError(f"--memory {text!r} is not an amount of memory", fix="e.g. --memory 2GB") from error
     if value <= 0:
-        raise UsageError(f"--memory {text!r} must be above 0", fix="e.g. --memory 2GB")
+        raise UsageError(f"--memory {text!r} is less than a byte", fix="give a unit, e.g. --memory 2GB")
     return value
 
 

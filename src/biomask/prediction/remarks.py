@@ -54,10 +54,10 @@ def conclude(content: dict[str, Any], model: Model, progress: Progress, *, new: 
     if empty:
         warnings.append(f"values that are NaN or infinite were taken for the mean in {count(len(empty), 'image')}: {_some(empty)}")
     warnings += _tiled(images)
-    warnings += _full(images)
+    warnings += _full(images, model)
     warnings += _outside(images)
     content["never_predicted"] = _never(images, model)
-    warnings += [_why_never(name, images, model.header) for name in content["never_predicted"]]
+    warnings += [_why_never(name, images, model) for name in content["never_predicted"]]
     content["warnings"] = warnings
     for warning in warnings:
         progress.warn(warning)
@@ -92,13 +92,20 @@ def _tiled(images: Mapping[str, Mapping[str, Any]]) -> list[str]:
             f"where memory allows): {_some(list(found))}"]
 
 
-def _full(images: Mapping[str, Mapping[str, Any]]) -> list[str]:
-    """That a detector found as many objects as it gives at most, so that some may be missing."""
+def _full(images: Mapping[str, Mapping[str, Any]], model: Model) -> list[str]:
+    """That a detector found as many objects as it gives at most, so that some may be missing.
+
+    Smaller windows help where sizes stay; a network that resizes its windows would see other sizes than in training.
+    """
     full = [name for name, entry in images.items() if entry.get("at_limit")]
     if not full:
         return []
+    advice = f"smaller windows hold fewer, e.g. --tile {max(1, min(min(images[n]['tile']) for n in full) // 2)}"
+    if getattr(model.network, "short_side", None) is not None:
+        most = model.network.limits.detections
+        advice = f"train with more, --set network.options.limits.detections={2 * most}, or see surer ones alone by a higher --score"
     return [f"{len(full)} of {len(images)} images have windows with as many objects as the detector gives at most, so that some "
-            f"may be missing (smaller windows hold fewer, e.g. --tile 256): {_some(full)}"]
+            f"may be missing ({advice}): {_some(full)}"]
 
 
 def _hidden(images: Mapping[str, Mapping[str, Any]], new: Sequence[str]) -> list[str]:
@@ -118,9 +125,11 @@ def _never(images: Mapping[str, Mapping[str, Any]], model: Model) -> list[str]:
             if not any((entry.get("class_pixels") or {}).get(str(e.value)) for entry in images.values())]
 
 
-def _why_never(name: str, images: Mapping[str, Mapping[str, Any]], header: ModelHeader) -> str:
+def _why_never(name: str, images: Mapping[str, Mapping[str, Any]], model: Model) -> str:
     """That a class was never predicted, and the reasons that fit."""
-    reasons = []
+    reasons, header = list[str](), model.header
+    if model.is_detector:
+        reasons.append("the detector was less sure of it than the score from which on objects count (a lower --score shows more)")
     share, dice = header.shares.get(name), header.scores.get(f"validation.{name}")
     if share is not None and share < RARE:
         reasons.append(f"it was rare in training ({share:.2g} of the pixels): label more of it")

@@ -6,6 +6,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from math import ceil, cos, floor, pi
 
+#: Steps before which a score may stand still because the network has hardly moved.
+SETTLED = 200
+
 #: Validations may take this share of the time; where they would, some are left out (never the last one).
 VALIDATION_SHARE = 0.1
 
@@ -110,15 +113,15 @@ def learning_rate(fraction: float, highest: float, schedule: str, warmup: float,
     return highest * 0.5 * (1 + cos(pi * (fraction - warmup) / (1 - warmup)))
 
 
-def cooldown_now(scores: Sequence[float], fraction: float, patience: int) -> tuple[float, float] | None:
+def cooldown_now(scores: Sequence[float], fraction: float, patience: int, step: int) -> tuple[float, float] | None:
     """(start, end) of the fall of the rate, if it begins now: the score is flat, or the rest of the budget is needed for it.
 
-    scores: of all validations so far, the latest last.
+    scores: of all validations so far, the latest last. Before `SETTLED` steps none is flat, it has not begun to rise.
     """
     latest = 1 / (1 + COOLDOWN)
     best, since = -1.0, 0
     for score in scores:
         best, since = (score, 0) if score > best + ALIKE else (best, since + 1)
-    if since < patience and fraction < latest:
+    if (since < patience or step < SETTLED) and fraction < latest:
         return None
     return fraction, min(1.0, fraction * (1 + COOLDOWN))

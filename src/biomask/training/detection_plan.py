@@ -11,13 +11,16 @@ from math import ceil, prod
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
 from biomask.data.object_facts import ObjectFacts
+from biomask.errors import UsageError
+from biomask.models.mask_rcnn.assembly import C4_LIMITS
 from biomask.models.mask_rcnn.resize import resized
+from biomask.models.mask_rcnn.types import Limits
 from biomask.recipe import Recipe
 from biomask.tiling import round_up
 from biomask.training.choices import percent
+from biomask.training.detection_anchors import anchor_overlaps
 from biomask.training.plan import CAP
 from biomask.training.speed import Machine, duration
 
@@ -104,7 +107,17 @@ def plan_detection(recipe: Recipe, sizes: Sequence[Sequence[int]], facts: Object
     training |= _length(recipe, training["batch"], len(sizes), machine, said)
     complete = recipe.model_copy(update={"network": recipe.network.model_copy(update={"options": options}),
                                          "training": recipe.training.model_copy(update=training)})
+    if recipe.augmentation.warp and recipe.augmentation.scale and not varies_size(complete):
+        said.append("whole images are not made larger or smaller at random (augmentation.scale), since the network resizes each to "
+                    "the same size")
     return DetectionPlan(complete, tuple(said), tuple(warnings))
+
+
+def varies_size(recipe: Recipe) -> bool:
+    """Whether samples are made larger or smaller at random. The network would undo it where it resizes whole images."""
+    whole, settings = recipe.training.patch is None, recipe.augmentation
+    resizes = recipe.network.options.get("short_side", 800) is not None
+    return bool(settings.warp and settings.scale) and not (whole and resizes)
 
 
 def _described(facts: ObjectFacts, sizes: Sequence[Sequence[int]]) -> str:
@@ -149,6 +162,7 @@ def _window(recipe: Recipe, options: dict[str, Any], sizes: Sequence[Sequence[in
 def _branches(recipe: Recipe, options: dict[str, Any], facts: ObjectFacts, said: list[str]) -> None:
     """Whether masks and keypoints are learnt, where that is open: what most objects have."""
     points = facts.keypoints
+    _require_branches(options, facts)
     if options.get("keypoints", 0) is None:
         options["keypoints"] = len(points) if points is not None and facts.with_keypoints else 0
         if options["keypoints"]:
@@ -158,6 +172,17 @@ def _branches(recipe: Recipe, options: dict[str, Any], facts: ObjectFacts, said:
         options["masks"] = recipe.network.name != "faster-rcnn" and 2 * facts.boxes_alone < max(1, facts.objects)
         if not options["masks"] and recipe.network.name != "faster-rcnn":
             said.append(f"no masks are learnt: {facts.boxes_alone} of {facts.objects} objects have a box alone")
+
+
+def _require_branches(options: Mapping[str, Any], facts: ObjectFacts) -> None:
+    """Raise UsageError where keypoints or masks are asked for that the objects have not."""
+    asked, there = options.get("keypoints"), 0 if facts.keypoints is None else len(facts.keypoints)
+    if asked is not None and (isinstance(asked, bool) or asked not in (0, there)):
+        have = f"the objects have {there} keypoints" if there else "the objects have no keypoints"
+        raise UsageError(f"network.options.keypoints is {str(asked).lower()}, which is how many are learnt, and {have}",
+                         fix="leave it out: it follows from the labels; 0 learns none")
+    if options.get("masks") is True and facts.objects and facts.boxes_alone == facts.objects:
+        raise UsageError("masks are asked for, and all objects have a box alone", fix="--set network.options.masks=false")
 
 
 def _frozen(options: dict[str, Any], begins: bool, said: list[str]) -> None:
@@ -197,24 +222,6 @@ def _anchors(options: dict[str, Any], scale: float, facts: ObjectFacts, said: li
                         "leave network.options.anchor_sizes=null, which fits them to the objects, or add ratios")
 
 
-def anchor_overlaps(boxes: npt.NDArray[np.float64], sizes: Sequence[float], ratios: Sequence[float],
-                    strides: Sequence[int]) -> npt.NDArray[np.float64]:
-    """(M,) IoU of each box with the best anchor, whose centre is a quarter of its level's stride away along each axis, the mean of
-    all places that the box may have.
-
-    boxes: (M, 2) height and width. sizes: one a level; several a level where they are a multiple of the strides. ratios: height
-    over width.
-    """
-    repeats = max(1, len(sizes) // len(strides))
-    roots = np.sqrt(np.array(ratios, np.float64))
-    anchors = np.array(sizes, np.float64)[:, None, None] * np.stack([roots, 1 / roots], axis=1)
-    away = np.repeat(np.array(strides, np.float64) / 4, repeats)[:len(sizes), None, None]
-    own = boxes[:, None, None, :]
-    shared = np.clip(np.minimum(np.minimum(own, anchors), (own + anchors) / 2 - away), 0, None).prod(axis=-1)
-    ious = shared / (own.prod(axis=-1) + anchors.prod(axis=-1) - shared)
-    return np.asarray(ious.reshape(len(boxes), -1).max(axis=1))
-
-
 def _fullest(sizes: Sequence[Sequence[int]], patch: tuple[int, int] | None, facts: ObjectFacts, counts: Sequence[int]) -> int:
     """Objects of the fullest image, or about those of the fullest crop."""
     if patch is None or not any(counts):
@@ -233,8 +240,9 @@ def _limits(options: dict[str, Any], fullest: int, patch: tuple[int, int] | None
             f"{HEADROOM:g} times the {fullest} objects of the fullest one" if needed > LEAST_DETECTIONS else
             f"the usual number, the fullest one has about {fullest} objects"))
     most = limits["detections"]
-    for name, usual in (("proposals", 1000), ("proposals_before_nms", 1000)):
-        if limits.get(name, usual) < 2 * most:
+    usual = C4_LIMITS if options.get("neck") == "c4" else Limits()
+    for name in ("proposals", "proposals_before_nms"):
+        if limits.get(name, getattr(usual, name)) < 2 * most:
             limits[name] = 2 * most
     options["limits"] = limits
 

@@ -15,6 +15,7 @@ from biomask.data.detection import scene
 from biomask.data.objects import Crop, Objects
 from biomask.metrics.average_precision import THRESHOLDS
 from biomask.metrics.keypoints import oks, usual_sigmas
+from biomask.models.mask_rcnn.boxes import box_ioa, box_iou
 from biomask.prediction.detect import detect_image
 from biomask.prediction.detections import Detections, resolve
 from biomask.training.distributed import World
@@ -128,9 +129,10 @@ def _overlaps(found: Detections, true: Objects, ignored: Objects,
               least: int) -> tuple[npt.NDArray[np.float32], Floats, Floats]:
     """Of the D objects that are predicted: scores (D,), overlaps with true objects (D, T), shares in what is ignored (D,)."""
     if not found.masked:
-        boxes = found.boxes.astype(np.float64)
-        inside = _box_shares(boxes, ignored.boxes).max(axis=1, initial=0.0)
-        overlaps = _similarities(found, true) if found.keypoints is not None else _box_ious(boxes, true.boxes)
+        boxes = torch.from_numpy(found.boxes.astype(np.float64))
+        inside = box_ioa(boxes, torch.from_numpy(ignored.boxes)).numpy().max(axis=1, initial=0.0)
+        overlaps = (_similarities(found, true) if found.keypoints is not None else
+                    box_iou(boxes, torch.from_numpy(true.boxes)).numpy())
         return found.scores, _of_class(overlaps, found.classes, true.classes), inside
     resolved = resolve(found, true.size, least=least)
     areas = np.bincount(resolved.ids.ravel(), minlength=len(resolved.of) + 1)[1:].astype(np.float64)
@@ -161,32 +163,13 @@ def _filled(mask: Crop | None, box: Floats, size: tuple[int, int]) -> Crop:
     return np.ones((min(bottom, size[0]) - max(top, 0), min(right, size[1]) - max(left, 0)), bool), (max(top, 0), max(left, 0))
 
 
-def _box_shares(boxes: Floats, others: Floats) -> Floats:
-    """(D, T): share of each box x0 y0 x1 y1 that lies in each other one."""
-    return np.asarray(_box_shared(boxes, others) / np.maximum(_box_areas(boxes)[:, None], 1e-9))
-
-
-def _box_ious(boxes: Floats, others: Floats) -> Floats:
-    shared = _box_shared(boxes, others)
-    return np.asarray(shared / np.maximum(_box_areas(boxes)[:, None] + _box_areas(others) - shared, 1e-9))
-
-
-def _box_areas(boxes: Floats) -> Floats:
-    return np.asarray((boxes[:, 2] - boxes[:, 0]) * (boxes[:, 3] - boxes[:, 1]))
-
-
-def _box_shared(boxes: Floats, others: Floats) -> Floats:
-    low, high = np.maximum(boxes[:, None, :2], others[:, :2]), np.minimum(boxes[:, None, 2:], others[:, 2:])
-    return np.asarray(np.maximum(high - low, 0).prod(axis=2))
-
-
 def _similarities(found: Detections, true: Objects) -> Floats:
     """(D, T): similarity of keypoints; of an object without a mask the area is its box's."""
     if found.keypoints is None or true.keypoints is None:
         return np.zeros((len(found), len(true)))
-    areas = np.array([_box_areas(b[None])[0] if m is None else np.count_nonzero(m[0])
-                      for m, b in zip(true.masks, true.boxes, strict=True)], np.float64)
     sides = np.concatenate([true.boxes[:, :2], true.boxes[:, 2:] - true.boxes[:, :2]], axis=1)
+    areas = np.array([side[2] * side[3] if m is None else np.count_nonzero(m[0])
+                      for m, side in zip(true.masks, sides, strict=True)], np.float64)
     pairs = np.stack(np.meshgrid(np.arange(len(found)), np.arange(len(true)), indexing="ij"), axis=2).reshape(-1, 2)
     sigmas = np.array(usual_sigmas(found.keypoints.shape[1]), np.float64)
     return oks(true.keypoints, areas, sides, found.keypoints.astype(np.float64), pairs, sigmas).reshape(len(found), len(true))

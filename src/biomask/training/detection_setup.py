@@ -18,7 +18,7 @@ from biomask.training.begin import Begin, load_into
 from biomask.training.detection import DetectionObjective
 from biomask.training.detection_begin import load_foreign
 from biomask.training.detection_cost import measure_detection_step
-from biomask.training.detection_plan import STRIDE, plan_detection, seen_size
+from biomask.training.detection_plan import STRIDE, plan_detection, seen_size, varies_size
 from biomask.training.loop import Trainer
 from biomask.training.optimizer import use_bfloat16
 from biomask.training.outcome import header_facts, identity_of, publisher
@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from biomask.data.dataset import Dataset
     from biomask.recipe import Recipe
 
-#: Objects of fewer pixels than this share of the square of the smallest sides in training are noise.
+#: Objects of fewer pixels than this share of those of the smallest in training are noise.
 SMALLEST = 0.25
 
 #: Labels that tell objects apart whatever their kind is called.
@@ -50,7 +50,8 @@ def require_objects(dataset: Dataset) -> None:
         raise LabelsError(f"a detector learns objects one by one, and these labels are of kind {dataset.facts.kind} "
                           f"({dataset.facts.kind_reason}), which does not tell touching objects apart",
                           where=dataset.pairs[0].truth.where if dataset.pairs[0].truth else None,
-                          fix="give an id for each object, or outlines (COCO, ROIs, GeoJSON); where every connected region is one "
+                          fix="say --labels instances if the values are ids of objects; else give an id for each object, or outlines "
+                              "(COCO, ROIs, GeoJSON); where every connected region is one "
                               "object, biomask convert DATA --to coco -o OBJECTS writes them, for biomask train IMAGES --masks "
                               "OBJECTS; for classes leave --recipe out")
 
@@ -73,7 +74,7 @@ def detection_trainer(dataset: Dataset, recipe: Recipe, place: Place, split: Spl
     split = split or held_out(dataset, recipe)
     fit, held = dataset.subset(split.training), dataset.subset(split.validation) if split.validation else None
     points = facts.keypoints if options.get("keypoints") else None
-    least = max(1, int(SMALLEST * facts.sides[0] ** 2))
+    least = max(1, int(SMALLEST * facts.smallest))
     objective = DetectionObjective(recipe, fit, held, _sampling(recipe, points), least, place.device, place.world,
                                    lambda: why_no_objects(facts, recipe))
     header = ModelHeader(**{**header_facts(dataset, recipe), "kind": "instances"},
@@ -139,7 +140,7 @@ def _sampling(recipe: Recipe, points: KeypointNames | None) -> DetectionSampling
     """Crops or whole images, varied as the recipe says."""
     settings, options, augmentation = recipe.training, recipe.network.options, recipe.augmentation
     patch = settings.patch
-    zoom = 1 + augmentation.scale if augmentation.warp else 1.0
+    zoom = 1 + augmentation.scale if varies_size(recipe) else 1.0
     return DetectionSampling(settings.seed, augmentation, None if patch is None else (patch[0], patch[-1]),
                              pad=True, zoom=(1 / zoom, zoom), focus=settings.oversample or 0.0,
                              masks=recipe.network.name != "faster-rcnn" and options.get("masks", True) is True, keypoints=points)

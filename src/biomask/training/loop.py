@@ -256,7 +256,7 @@ class Trainer:
         state.seconds = time.perf_counter() - self.began
         if self.recipe.training.until_flat and not state.cooldown:
             found = cooldown_now([r.validation_score for r in state.history if r.validation_score is not None], fraction,
-                                 self.recipe.training.patience)
+                                 self.recipe.training.patience, state.step)
             if found is not None:
                 state.cooldown = list(found)
                 self.progress.say(f"the score is flat at step {state.step}: the rate is brought down, then training ends"

@@ -20,6 +20,7 @@ from biomask.prediction.memory import OVERHEAD
 from biomask.prediction.overlap_tile import CHANNELS_LAST
 from biomask.training.budget import VALIDATION_SHARE
 from biomask.training.optimizer import THIN, use_bfloat16
+from biomask.words import count
 
 #: Floating-point operations a second that training reaches. Of CPUs for each thread, measured with this U-Net on two threads:
 #: bfloat16; float32 on a CPU that has bfloat16; float32 on an older one.
@@ -198,8 +199,8 @@ class Estimate:
         """For the user, before training starts."""
         most = "at most " if self.until_flat else "about "
         time_of_day = "" if self.ends_at is None else f", until {most if self.until_flat else 'about '}{self._clock()}"
-        what = "images" if self.images else "patches"
-        return (f"{most}{_rounded(self.steps):,} steps of {self.batch} {what}, {seconds(self.seconds_a_step)} each, in "
+        what = count(self.batch, "image") if self.images else f"{self.batch} patches"
+        return (f"{most}{_rounded(self.steps):,} steps of {what}, {seconds(self.seconds_a_step)} each, in "
                 f"{duration(self.minutes)}{time_of_day}; about {gigabytes(self.memory_bytes)} of memory")
 
     def _clock(self) -> str:

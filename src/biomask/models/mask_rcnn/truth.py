@@ -72,7 +72,7 @@ class Truth:
 def _pixels(masks: Tensor, boxes: Tensor) -> Tensor:
     """All pixels of regions: masks (N, H, W), boxes (N, 4) → (1, H, W) uint8; of one without a mask those of its box."""
     out = masks.amax(dim=0, keepdim=True)
-    for n in torch.nonzero(~masks.flatten(1).any(dim=1)).flatten().tolist():
+    for n in torch.nonzero(masks.flatten(1).amax(dim=1) == 0).flatten().tolist():
         left, top, right, bottom = boxes[n].round().int().tolist()
         out[:, max(0, top):max(0, bottom), max(0, left):max(0, right)] = 1
     return out
@@ -80,7 +80,7 @@ def _pixels(masks: Tensor, boxes: Tensor) -> Tensor:
 
 def _shares(mask: Tensor, boxes: Tensor) -> Tensor:
     """Share of each box (N, 4), its corners rounded, that has pixels of a mask (H, W): (N,), 0..1."""
-    sums = F.pad(mask.float().cumsum(0).cumsum(1), (1, 0, 1, 0))
+    sums = F.pad(mask.cumsum(0, dtype=torch.int32).cumsum(1, dtype=torch.int32), (1, 0, 1, 0))
     low, high = boxes[:, :2].round(), torch.maximum(boxes[:, 2:].round(), boxes[:, :2].round() + 1)
     (x0, x1), (y0, y1) = ([corner[:, axis].clamp(0, mask.shape[1 - axis]).long() for corner in (low, high)] for axis in (0, 1))
     return (sums[y1, x1] - sums[y0, x1] - sums[y1, x0] + sums[y0, x0]) / (high - low).prod(dim=1)
