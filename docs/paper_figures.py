@@ -75,7 +75,7 @@ def published_beside(results: Results, published: Published) -> Figure | None:
     axes.scatter([p[2] for p in pairs], range(len(pairs)), color=ORANGE, marker="D", zorder=3, label="the paper")
     axes.set_yticks(range(len(pairs)), [p[0] for p in pairs])
     axes.set(xlabel="IoU (SEG for hela)", xlim=(0, 1), ylim=(len(pairs) - 0.5, -0.5))
-    axes.legend(loc="lower left", fontsize=8)
+    axes.legend(loc="lower left", bbox_to_anchor=(0, 1), ncols=2, frameon=False, fontsize=8)
     return figure
 
 

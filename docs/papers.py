@@ -210,7 +210,8 @@ The one trained `unet++`, cut at each depth (`biomask predict --depth`):
 {table(lines)}
 
 The probability at which nucleus begins is tuned for each depth on the held-out images when training ends. The paper: L3 takes
-32.2 % less time on average, for 0.6 points of IoU. After so few steps the intervals overlap, and which depth is better is not known.
+32.2 % less time on average, for 0.6 points of IoU. After so few steps the intervals overlap, and which depth is better is not
+known.
 
 ![IoU against prediction time of L1 to L4](../images/papers/pruning.png)
 """

@@ -179,6 +179,10 @@ class TestBudget:
             with pytest.raises(UsageError):
                 make()
 
+    def test_a_network_of_ones_own_is_no_detector(self):
+        with pytest.raises(UsageError, match="mask-rcnn-small is for detectors"):
+            resolve_recipe(TrainOptions(recipe="mask-rcnn-small", network="not_run.py:Net"))
+
     def test_a_flag_replaces_the_recipes_budget(self):
         recipe = DEFAULT.with_settings(["training.minutes=3"])
         assert resolve_recipe(TrainOptions(recipe=recipe, steps=5)).training.steps == 5

@@ -76,10 +76,10 @@ class TestAxes:
             np.testing.assert_array_equal(usual.probabilities, other.probabilities)
 
     @pytest.mark.parametrize(("shape", "axes"), [((8,), None), ((1, 2, 8, 8), None), ((8, 8), "YXC"), ((8, 8), "ZY"),
-                                                 ((1, 8, 8), "YYX"), ((3, 8, 8), None)])
+                                                 ((1, 8, 8), "YYX"), ((3, 8, 8), None), ((0, 8), None)])
     def test_what_the_model_does_not_take_is_refused(self, tmp_path, shape, axes):
         model = random_model(tmp_path, "classes")
-        with pytest.raises(SizeError, match=r"shape|channel"):
+        with pytest.raises(SizeError, match=r"shape|channel|no pixel"):
             api.predict_array(model, np.zeros(shape), axes=axes)
 
     def test_a_folder_serves_as_a_model(self, tmp_path):

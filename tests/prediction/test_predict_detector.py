@@ -14,7 +14,7 @@ from tests.prediction.stand_in import BrightSquares, detections
 from biomask import api
 from biomask.api import PredictOptions
 from biomask.checkpoint import Model, ModelHeader
-from biomask.errors import UsageError
+from biomask.errors import ReadError, UsageError
 from biomask.io import read_image
 from biomask.io.detections import read_detections
 from biomask.io.files import write_picture
@@ -100,6 +100,22 @@ class TestFiles:
         assert len(predicted(score=0.1)) == 3
         assert len(rows(tmp_path / "out")) == 4
         assert len(json.loads((tmp_path / "out" / "detections.json").read_text())["annotations"]) == 4
+
+    @pytest.mark.parametrize("damaged", ['{"images": [', '{"images": [], "annotations": []}'])
+    def test_a_damaged_file_of_an_image_is_predicted_anew_once_it_is_deleted(self, tmp_path, images, model, damaged):
+        def predicted():
+            return api.predict(model, images, tmp_path / "out", PredictOptions(device="cpu"))
+
+        predicted()
+        together, file = (tmp_path / "out" / name for name in ("detections.json", "detections/a.json"))
+        before = together.read_text()
+        file.write_text(damaged)
+        with pytest.raises(ReadError, match="a.json") as caught:
+            predicted()
+        assert "delete it" in caught.value.fix
+        file.unlink()
+        assert predicted().done == ("a",)
+        assert together.read_text() == before
 
     def test_a_full_window_is_a_warning(self, tmp_path, images, model):
         model.network.limits = Limits(detections=2, score=0.0)

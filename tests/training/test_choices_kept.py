@@ -31,6 +31,9 @@ def test_other_wishes_are_another_training(objects, tmp_path):
     before = {p: p.read_bytes() for p in (tmp_path / "m").rglob("*") if p.is_file()}
     with pytest.raises(InputError, match="other settings"):
         api.train(objects, tmp_path / "m", api.TrainOptions(settings=(*OPEN, "training.lr=0.01"), steps=2, device="cpu"))
+    narrow = ("network.options.width=4", *OPEN[1:])
+    with pytest.raises(InputError, match=r"network\.options\.width: 2 → 4"):
+        api.train(objects, tmp_path / "m", api.TrainOptions(settings=narrow, steps=2, device="cpu"))
     assert {p: p.read_bytes() for p in (tmp_path / "m").rglob("*") if p.is_file()} == before
 
 

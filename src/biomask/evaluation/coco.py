@@ -102,7 +102,7 @@ def coco_of(predictions: Path, cases: Sequence[Case], legend: Legend) -> Coco:
         points = points_of(categories)
     path = predictions / DETECTIONS
     if path.is_file():
-        file = read_detections(path)
+        file = _own_detections(path)
         detected = _of_cases(file, predictions, cases)
         numbers, more = numbers_of(file, names, detected.values())
         kinds = tuple(k for k in kinds if k in found_kinds(file))
@@ -112,6 +112,15 @@ def coco_of(predictions: Path, cases: Sequence[Case], legend: Legend) -> Coco:
     return Coco(names, tuple(k for k in kinds if k in KINDS[:2]), (*notes, SCORES_OF["none" if scores is None else "table"]),
                 numbers={k: of_name[name] for k, name in enumerate(shown, start=1)}, points=points, scores=scores,
                 drawn=bool(entries))
+
+
+def _own_detections(path: Path) -> DetectionFile:
+    """What `predict` wrote beside the label images."""
+    try:
+        return read_detections(path)
+    except ReadError as error:
+        raise ReadError(error.what, where=error.where, fix="run the same 'biomask predict' again: it writes the file anew from "
+                                                           "detections/, and what is missing there") from error
 
 
 #: What orders the objects, as a sentence.

@@ -43,6 +43,8 @@ def _selected(names: list[str], channels: tuple[str, ...] | None) -> list[str]:
 def require_fit(image: Image, model: Model, source: str | Path) -> None:
     """Raise SizeError for another number of dimensions or channels than in training, ReadError for an image without any value."""
     header = model.header
+    if 0 in image.array.shape:
+        raise SizeError(f"has no pixel (size {' × '.join(map(str, image.size))})", where=source)
     if image.spatial_dims != header.spatial_dims:
         fix = "--z each predicts every plane, --z max the brightest of all planes" if image.spatial_dims == 3 else None
         raise SizeError(f"is {image.spatial_dims}D with axes {image.axes}, the model was trained on {header.spatial_dims}D",

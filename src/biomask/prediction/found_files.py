@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from biomask.errors import ReadError
 from biomask.instances.runs import Runs
 from biomask.io.detections import DETECTIONS, DetectedImage, read_detections, write_detections
 from biomask.prediction.detections import Detections
@@ -45,9 +46,21 @@ def write_found(path: Path, found: Detections, model: Model, name: str, size: tu
 
 
 def write_all_found(out: Path, model: Model, names: Iterable[str]) -> None:
-    """detections.json, of the images of these names, from the files of each."""
+    """detections.json, of the images of these names, from the files of each. Raises ReadError where one of these is damaged."""
     files = (out / "detections" / f"{name}.json" for name in names)
-    write_detections(out / DETECTIONS, (read_detections(file).images[0] for file in files), categories_of(model), _colours(model))
+    write_detections(out / DETECTIONS, (_found_in(file) for file in files), categories_of(model), _colours(model))
+
+
+def _found_in(file: Path) -> DetectedImage:
+    """What one image's file holds."""
+    fix = "delete it and run the same command again: its image is predicted anew"
+    try:
+        images = read_detections(file).images
+    except ReadError as error:
+        raise ReadError(error.what, where=file, fix=fix) from error
+    if len(images) != 1:
+        raise ReadError(f"holds {len(images)} images, not one", where=file, fix=fix)
+    return images[0]
 
 
 def _colours(model: Model) -> dict[str, tuple[int, int, int]]:

@@ -150,12 +150,26 @@ def _restore_optimizer(optimizer: torch.optim.Optimizer, tensors: dict[str, Tens
 
 
 def _require_same(before: dict[str, Any], now: dict[str, Any], folder: Path) -> None:
-    changed = [k for k in sorted(before.keys() | now.keys()) if before.get(k) != now.get(k)]
+    changed = _changes(before, now)
     if changed:
-        shown = "; ".join("the images or masks changed" if k == "data" else f"{k}: {_short(before.get(k))} → {_short(now.get(k))}"
-                          for k in changed[:5])
-        raise InputError(f"holds a training with other settings or data ({shown})", where=folder.parent,
+        raise InputError(f"holds a training with other settings or data ({'; '.join(changed[:5])})", where=folder.parent,
                          fix="choose another -o, or start again with --overwrite")
+
+
+def _changes(before: dict[str, Any], now: dict[str, Any], above: str = "") -> list[str]:
+    """What differs, by its own name where it lies deeper, e.g. network.options.width: 8 → 4."""
+    changed = list[str]()
+    for key in sorted(before.keys() | now.keys()):
+        old, new, name = before.get(key), now.get(key), f"{above}{key}"
+        if old == new:
+            continue
+        if name == "data":
+            changed.append("the images or masks changed")
+        elif isinstance(old, dict) and isinstance(new, dict):
+            changed += _changes(old, new, f"{name}.")
+        else:
+            changed.append(f"{name}: {_short(old)} → {_short(new)}")
+    return changed
 
 
 def _short(value: Any) -> str:
