@@ -110,7 +110,7 @@ class TestFiles:
         together, file = (tmp_path / "out" / name for name in ("detections.json", "detections/a.json"))
         before = together.read_text()
         file.write_text(damaged)
-        with pytest.raises(ReadError, match="a.json") as caught:
+        with pytest.raises(ReadError, match=r"a\.json") as caught:
             predicted()
         assert "delete it" in caught.value.fix
         file.unlink()

@@ -27,7 +27,11 @@ SHARE, STEPS, VALIDATIONS, FALL = 0.3, 200, 3, 0.05
 def gradient_norm(network: nn.Module, largest: float | None) -> float:
     """Norm of all gradients; scales them down to `largest`. NaN or infinite where any gradient or the loss was."""
     parameters = [p for p in network.parameters() if p.grad is not None]
-    return float(torch.nn.utils.clip_grad_norm_(parameters, largest if largest is not None else math.inf))
+    norm = torch.nn.utils.get_total_norm([p.grad for p in parameters if p.grad is not None])
+    found = float(norm)
+    if largest is not None and not found <= largest:  # scaling by 1 would cost as much
+        torch.nn.utils.clip_grads_with_norm_(parameters, largest, norm)
+    return found
 
 
 def diagnosis(images: Tensor, loss: float, norm: float, rate: float, step: int) -> str:
