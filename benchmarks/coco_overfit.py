@@ -1,10 +1,10 @@
 """Whether Mask R-CNN can learn masks and key points at all: eight images of COCO by heart, from random weights.
 
-    python benchmarks/coco_overfit.py --steps 800
+    python benchmarks/coco_overfit.py --steps 1500
 
-The first eight images of coco_mini's training part, by name, without a crowd, where every person is at least 40 px wide and high and
-one has eight labelled key points; `mask-rcnn-small` with the images' shorter side at 288 px and nothing varied. Scores are those of the images that
-were trained on: they say that targets, losses and decoding fit together, and nothing of other images.
+The first eight images of coco_mini's training part, by name, without a crowd, where every person is at least 40 px wide and high
+and one has eight labelled key points; `mask-rcnn-small` with the images' shorter side at 288 px and nothing varied. Scores are
+those of the images that were trained on: they say that targets, losses and decoding fit together, and nothing of other images.
 """
 
 from __future__ import annotations

@@ -94,7 +94,8 @@ def test_what_has_no_pixel_is_dropped_by_name(tmp_path: Path) -> None:
     assert found.boxes.tolist() == [[2, 2, 7, 7], [28, 15, 30, 20], [10, 10, 14, 14], [15, 10, 19, 14], [0, 3, 7, 20]]
     assert [m is None for m in found.masks] == [False] * 4 + [True]
     assert {said.split(" (")[0]: said.split(" (")[1] for said in found.dropped} == {
-        "annotation 5": "it has 2 different points, an outline needs 3)", "annotation 6": "it has no outline, and its box has no area)",
+        "annotation 5": "it has 2 different points, an outline needs 3)",
+        "annotation 6": "it has no outline, and its box has no area)",
         "annotation 3": "it covers no pixel of the image)", "annotation 4": "it covers no pixel of the image)",
         "annotation 7": "its box lies outside the image)"}
     facts = object_facts(data)

@@ -140,6 +140,15 @@ def test_a_folder_of_a_detector(tmp_path: Path, truth: Path, labels: bool) -> No
     assert "COCO, boxes" in (tmp_path / "report.html").read_text()
 
 
+def test_a_damaged_file_of_a_detector_says_that_predict_writes_it_anew(tmp_path: Path, truth: Path) -> None:
+    file = detector(tmp_path / "out") / DETECTIONS
+    file.write_text(file.read_text()[:300])
+    with pytest.raises(ReadError, match="damaged") as caught:
+        api.evaluate(tmp_path / "out", truth)
+    assert caught.value.where == file
+    assert "predict" in (caught.value.fix or "")
+
+
 def ids_of(i: int, shift: int = 0) -> np.ndarray:
     out = np.zeros((SIDE, SIDE), np.uint8)
     for n, (x, y, w, h, _) in enumerate(boxes(i), start=1):

@@ -37,7 +37,8 @@ class Evaluation:
 
     @property
     def kind(self) -> str:
-        """What was compared: "classes", "multilabel" or "instances"; "detections" of a file of results, which has `metrics` alone."""
+        """What was compared: "classes", "multilabel" or "instances"; "detections" of a file of results, which has `metrics`
+        alone."""
         return str(self.scores["kind"])
 
     @property

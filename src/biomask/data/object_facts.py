@@ -63,9 +63,11 @@ class ObjectFacts:
     def notes(self) -> tuple[str, ...]:
         """What a person has to know before a training, a sentence each."""
         where = "" if self.looked_at == self.images else f" (in {self.looked_at} of {self.images} images looked at)"
-        notes = [f"{count(number, 'object')} not learnt, or not as given: {reason}{where}" for reason, number in self.dropped.items()]
+        notes = [f"{count(number, 'object')} not learnt, or not as given: {reason}{where}"
+                 for reason, number in self.dropped.items()]
         if self.crowds:
-            notes.append(f"{count(self.crowds, 'region')} ignored: crowds, pixels marked as unknown, objects without a class{where}")
+            notes.append(f"{count(self.crowds, 'region')} ignored: crowds, pixels marked as unknown, objects without a class"
+                         f"{where}")
         if self.boxes_alone:
             notes.append(f"{count(self.boxes_alone, 'object')} with a box and no outline{where}: ignored where masks are learnt")
         return (*notes, *([self.keypoints.said] if self.keypoints is not None else []))

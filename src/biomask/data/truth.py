@@ -103,8 +103,8 @@ def read_outlines(pair: Pair, truth: Truth, size: tuple[int, ...], settings: Dat
              else read_annotations(truth.files[0], image_axes(pair, settings)))
     scale, plane = settings.mask_scale, _plane(pair, settings)
     if found.size is not None and scale is None and tuple(found.size) != size[-2:]:
-        raise LabelsError(f"was drawn on an image of {tuple(found.size)} pixels, {pair.image.name} has {size[-2:]}", where=truth.where,
-                          fix="give the image at the size on which it was annotated")
+        raise LabelsError(f"was drawn on an image of {tuple(found.size)} pixels, {pair.image.name} has {size[-2:]}",
+                          where=truth.where, fix="give the image at the size on which it was annotated")
     shapes, boxed = (on_plane(drawn, plane.z, plane.time) for drawn in (found.shapes, found.boxed))
     if scale is not None:
         shapes, boxed = ([scaled(s, scale) for s in drawn] for drawn in (shapes, boxed))

@@ -84,9 +84,9 @@ def read_coco(path: Path) -> CocoFile:
     content = read_json(path)
     if not isinstance(content, dict) or not isinstance(content.get("images"), list):
         raise ReadError("is JSON, but not COCO's: it has no list of images", where=path)
-    for key in ("annotations", "categories"):
-        if not isinstance(content.get(key) or [], list):
-            raise ReadError(f"its {key} are no list", where=path)
+    for part in ("annotations", "categories"):
+        if not isinstance(content.get(part) or [], list):
+            raise ReadError(f"its {part} are no list", where=path)
     described, colours = _categories(content, path)
     objects: dict[Any, list[CocoObject]] = {}
     sizes: dict[Any, tuple[str, tuple[int, int] | None]] = {}

@@ -101,8 +101,9 @@ def _full(images: Mapping[str, Mapping[str, Any]], model: Model) -> list[str]:
     if not full:
         return []
     advice = f"smaller windows hold fewer, e.g. --tile {max(1, min(min(images[n]['tile']) for n in full) // 2)}"
-    if getattr(model.network, "short_side", None) is not None:
-        most = model.network.limits.detections
+    network: Any = model.network
+    if network.short_side is not None:
+        most = network.limits.detections
         advice = f"train with more, --set network.options.limits.detections={2 * most}, or see surer ones alone by a higher --score"
     return [f"{len(full)} of {len(images)} images have windows with as many objects as the detector gives at most, so that some "
             f"may be missing ({advice}): {_some(full)}"]
