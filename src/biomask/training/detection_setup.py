@@ -51,8 +51,9 @@ def require_objects(dataset: Dataset) -> None:
                           f"({dataset.facts.kind_reason}), which does not tell touching objects apart",
                           where=dataset.pairs[0].truth.where if dataset.pairs[0].truth else None,
                           fix="say --labels instances if the values are ids of objects; else give an id for each object, or "
-                              "outlines (COCO, ROIs, GeoJSON); where every connected region is one object, biomask convert DATA --to coco -o OBJECTS writes them, for biomask train IMAGES --masks "
-                              "OBJECTS; for classes leave --recipe out")
+                              "outlines (COCO, ROIs, GeoJSON); where every connected region is one object, biomask convert DATA "
+                              "--to coco -o OBJECTS writes them, for biomask train IMAGES --masks OBJECTS; for classes leave "
+                              "--recipe out")
 
 
 def detection_trainer(dataset: Dataset, recipe: Recipe, place: Place, split: Split | None = None,
