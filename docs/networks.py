@@ -23,9 +23,10 @@ from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
 from biomask import api, recipes
-from biomask.models import Network
+from biomask.models import DETECTORS, Network
 from biomask.models.blocks import parameter_count
 from biomask.recipes.catalogue import CATALOGUE
+from biomask.recipes.describe import describe
 
 PAGE = Path(__file__).parent / "explanation" / "networks.md"
 IMAGES = Path(__file__).parent / "images" / "networks"
@@ -241,8 +242,12 @@ def written(network: str) -> str:
 
 
 def recipe_rows(names: Sequence[str]) -> list[list[str]]:
-    """A line a recipe: what tiling asks for is that of the network itself."""
+    """A line a recipe: what tiling asks for is that of the network itself; detectors see windows and need nothing of it."""
     rows = [["recipe", "what it is", "channels → classes", "parameters", "stride", "halo", "margin", "tiles exactly"]]
+    if all(recipes.get(name).network.name in DETECTORS for name in names):
+        shown = [describe(name) for name in names]
+        return [rows[0][:4], *([f"`{d.name}`", recipes.get(d.name).title, f"{d.in_channels} → {d.classes}", f"{d.parameters:,}"]
+                               for d in shown)]
     for name in names:
         network, entry = cast(Network, network_of(name)), CATALOGUE[name]
         rows.append([f"`{name}`", recipes.get(name).title, f"{entry.in_channels} → {entry.classes}",

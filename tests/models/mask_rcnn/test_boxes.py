@@ -6,7 +6,7 @@ from unittest.mock import patch
 import numpy as np
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from biomask.errors import SizeError
@@ -72,6 +72,7 @@ scored = st.lists(st.tuples(box(0, 5), st.integers(0, 4), st.integers(0, 2)), ma
 
 @pytest.mark.parametrize("block", [1, 4, 128])
 @given(scored, st.sampled_from([0.0, 0.2, 0.3, 0.5, 0.6, 0.7, 1.0]))
+@example([((0, 1, 1, 4), 0, 0), ((0, 0, 3, 3), 0, 0)], 0.2)  # an IoU of float32's 0.2, which is above 0.2
 def test_suppression_is_the_greedy_rule(block, boxes, threshold):
     with patch.object(module, "BLOCK", block):
         kept = nms(tensor([b for b, _, _ in boxes]), torch.tensor([float(s) for _, s, _ in boxes]), threshold)

@@ -85,7 +85,7 @@ def _survivors(boxes: npt.NDArray[np.floating], threshold: float) -> npt.NDArray
     Block by block: within a block one after the other, then its survivors against everything that is left.
     """
     limit = boxes.dtype.type(threshold)
-    if limit > threshold:  # so that IoUs of this precision compare as if the threshold had not been rounded
+    if float(limit) > threshold:  # so that IoUs of this precision compare as if the threshold had not been rounded
         limit = np.nextafter(limit, limit.dtype.type(-np.inf))
     left, kept = np.arange(len(boxes)), []
     while len(left):
