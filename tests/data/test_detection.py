@@ -205,6 +205,29 @@ def test_crowds_stay_ignored_whatever_is_visible(data: Dataset) -> None:
         assert [2, max(0, 30 - top), 12, 38 - top] in crowd
 
 
+def test_without_masks_the_pixels_of_crowds_are_given(data: Dataset) -> None:
+    for n in range(12):
+        image, target = sample(data, sampling(window=(40, 40), masks=False), n)
+        _, whole = sample(data, sampling(window=(40, 40)), n)
+        assert "masks" not in target
+        if whole["crowd"].any():
+            assert torch.equal(target["crowd_masks"], whole["masks"][whole["crowd"]])
+            assert target["crowd_masks"].shape[-2:] == image.shape[-2:]
+        else:
+            assert "crowd_masks" not in target
+
+
+def test_some_samples_keep_their_size(data: Dataset) -> None:
+    weights = data.facts.weights
+    drawn = [[draw_detection(sampling(zoom=(0.5, 2.0), zoom_chance=chance), n, weights) for n in range(200)]
+             for chance in (0.0, 0.5, 1.0)]
+    kept = [sum(d.zoom == 1 for d in draws) for draws in drawn]
+    assert kept[0] == 200
+    assert 70 < kept[1] < 130
+    assert kept[2] == 0
+    assert [replace(d, zoom=1.0) for d in drawn[2]] == drawn[0]  # and nothing else changes
+
+
 def test_what_becomes_too_small_is_ignored(data: Dataset) -> None:
     """At a hundredth of the size no pixel's centre lies in an object: no background either."""
     objects = objects_of(data, 2)

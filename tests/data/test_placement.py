@@ -9,7 +9,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from biomask.data.objects import Crop, trimmed
+from biomask.data.objects import trimmed
 from biomask.data.placement import (
     Placement,
     place_image,
@@ -20,6 +20,7 @@ from biomask.data.placement import (
     turn_points,
     visible_share,
 )
+from biomask.instances.polygons import Crop
 
 
 @st.composite

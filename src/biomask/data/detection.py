@@ -15,7 +15,7 @@ from torch import Tensor
 from biomask.data.draws import Draw, Look, cumulative, draw_look
 from biomask.data.keypoints import KeypointNames
 from biomask.data.looks import change_looks
-from biomask.data.objects import Crop, Objects, box_of, objects_of
+from biomask.data.objects import Objects, box_of, objects_of
 from biomask.data.placement import (
     Placement,
     place_image,
@@ -27,6 +27,7 @@ from biomask.data.placement import (
     visible_share,
 )
 from biomask.errors import UsageError
+from biomask.instances.polygons import Crop
 from biomask.transforms.normalize import apply
 
 if TYPE_CHECKING:
@@ -52,6 +53,8 @@ class DetectionSampling:
     """Whether smaller samples are filled up to the window with 0, at the bottom and right before they are mirrored."""
     zoom: tuple[float, float] = (1.0, 1.0)
     """Range of the factor by which things become larger, drawn log-uniformly: halves are as frequent as doubles."""
+    zoom_chance: float = 1.0
+    """Chance of that factor, 0..1; the others keep their size."""
     short_sides: tuple[int, ...] = ()
     """The image is resized so that its shorter side has one of these lengths, before the zoom; empty = it keeps its size."""
     long_side: int | None = None
@@ -106,8 +109,9 @@ def draw_detection(sampling: DetectionSampling, n: int, weights: tuple[float, ..
     focus = (rng.random(), rng.random()) if rng.random() < sampling.focus else None
     flips = tuple(axis for axis, name in ((-1, "x"), (-2, "y")) if rng.random() < 0.5 and name in sampling.augmentation.flip)
     turns = int(rng.integers(0, 4)) if sampling.augmentation.rotate90 else 0
-    return DetectionDraw(image, zoom, side, place, focus, flips, turns, draw_look(rng, sampling.augmentation),
-                         int(rng.integers(2**62)))
+    look, seed = draw_look(rng, sampling.augmentation), int(rng.integers(2**62))
+    zoom = zoom if rng.random() < sampling.zoom_chance else 1.0
+    return DetectionDraw(image, zoom, side, place, focus, flips, turns, look, seed)
 
 
 def sample(dataset: Dataset, sampling: DetectionSampling, n: int,
@@ -132,7 +136,7 @@ def batch(dataset: Dataset, sampling: DetectionSampling, numbers: Sequence[int],
 def move_target(target: Target, device: torch.device | str) -> Target:
     """The same on a device."""
     moved: Target = {"boxes": target["boxes"].to(device), "labels": target["labels"].to(device)}
-    for name in ("masks", "keypoints", "crowd"):
+    for name in ("masks", "keypoints", "crowd", "crowd_masks"):
         if name in target:
             moved[name] = target[name].to(device)
     return moved
@@ -197,6 +201,9 @@ def target_of(objects: Objects, placement: Placement, sampling: DetectionSamplin
                       "crowd": torch.tensor(crowd, dtype=torch.bool)}
     if sampling.masks:
         target["masks"] = torch.from_numpy(_pasted(masks, turned, placement))
+    elif any(crowd):  # of a frame of unknown pixels the box is the whole window
+        among = np.flatnonzero(crowd)
+        target["crowd_masks"] = torch.from_numpy(_pasted([masks[i] for i in among], turned[among], placement))
     if sampling.keypoints is not None:
         points = objects.keypoints[kept] if objects.keypoints is not None else np.zeros((len(kept), len(sampling.keypoints), 3))
         target["keypoints"] = torch.from_numpy(_placed_keypoints(points, placement, sampling.keypoints).astype(np.float32))

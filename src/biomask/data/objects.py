@@ -13,15 +13,12 @@ import numpy.typing as npt
 from biomask.data.encoding import UNNAMED
 from biomask.data.truth import read_outlines
 from biomask.errors import LabelsError, SizeError
-from biomask.instances.polygons import crop_mask
+from biomask.instances.polygons import Crop, crop_mask
 from biomask.labels import Labels
 from biomask.shapes import Annotations, Keypoints, Shape, object_ids
 
 if TYPE_CHECKING:
     from biomask.data.dataset import Dataset
-
-#: A mask cut to its pixels: bool (h, w), and its first row and column in the image.
-Crop = tuple[npt.NDArray[np.bool_], tuple[int, int]]
 
 
 @dataclass(frozen=True)

@@ -14,7 +14,8 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from biomask.data.objects import Crop, trimmed
+from biomask.data.objects import trimmed
+from biomask.instances.polygons import Crop
 from biomask.transforms import flip_rotate
 
 Size = tuple[int, int]

@@ -12,6 +12,9 @@ import numpy.typing as npt
 from biomask.errors import LabelsError
 from biomask.shapes import FARTHEST, Ring, Shape, object_ids
 
+#: The pixels of one object: bool (y, x), and the row and column of the image that they begin at.
+Crop = tuple[npt.NDArray[np.bool_], tuple[int, int]]
+
 #: Outline crossings and pixels that are worked on at a time.
 CHUNK = 2**21
 
@@ -172,7 +175,7 @@ def _first_column(edges: npt.NDArray[np.float64], row: npt.NDArray[np.int64]) ->
     return np.asarray(np.clip(column, -FARTHEST, FARTHEST).astype(np.int64))
 
 
-def crop_mask(shapes: Sequence[Shape], size: tuple[int, int] | None = None) -> tuple[npt.NDArray[np.bool_], tuple[int, int]]:
+def crop_mask(shapes: Sequence[Shape], size: tuple[int, int] | None = None) -> Crop:
     """The pixels that any of the shapes covers: bool (y, x) of their bounding box, and its first row and column.
 
     size: (Y, X) of the image, to which the box is cut; None = not cut, and its origin may be negative.

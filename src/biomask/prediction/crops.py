@@ -8,8 +8,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-#: Pixels of one object: bool (y, x), and the row and column of the image that they begin at.
-Crop = tuple[npt.NDArray[np.bool_], tuple[int, int]]
+from biomask.instances.polygons import Crop
 
 
 def box_crop(box: Sequence[float] | npt.NDArray[Any], size: Sequence[int]) -> Crop:

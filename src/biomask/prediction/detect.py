@@ -12,9 +12,10 @@ import torch
 from torch import nn
 
 from biomask.errors import SizeError
+from biomask.instances.polygons import Crop
 from biomask.models.mask_rcnn.boxes import clip_boxes
 from biomask.models.mask_rcnn.types import Detection, Limits
-from biomask.prediction.crops import Crop, box_crop
+from biomask.prediction.crops import box_crop
 from biomask.prediction.detections import Detections, Resolved, resolve
 from biomask.prediction.overlap_tile import exact_arithmetic
 from biomask.prediction.seams import Windows, merged

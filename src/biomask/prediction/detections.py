@@ -9,7 +9,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from biomask.prediction.crops import Crop, resampled_crop
+from biomask.instances.polygons import Crop
+from biomask.prediction.crops import resampled_crop
 
 #: A visible part of at least this many pixels is an object, unless told.
 LEAST = 1

@@ -9,8 +9,8 @@ import numpy as np
 import numpy.typing as npt
 
 from biomask.image import Image
+from biomask.instances.polygons import Crop
 from biomask.labels import PALETTE, Legend
-from biomask.prediction.crops import Crop
 from biomask.prediction.detections import Detections
 from biomask.prediction.outlines import stretched
 

@@ -12,7 +12,8 @@ import torch
 from torch import nn
 
 from biomask.data.detection import scene
-from biomask.data.objects import Crop, Objects
+from biomask.data.objects import Objects
+from biomask.instances.polygons import Crop
 from biomask.metrics.average_precision import THRESHOLDS
 from biomask.metrics.keypoints import oks, usual_sigmas
 from biomask.models.mask_rcnn.boxes import box_ioa, box_iou

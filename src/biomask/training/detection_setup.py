@@ -142,7 +142,8 @@ def _sampling(recipe: Recipe, points: KeypointNames | None) -> DetectionSampling
     patch = settings.patch
     zoom = 1 + augmentation.scale if varies_size(recipe) else 1.0
     return DetectionSampling(settings.seed, augmentation, None if patch is None else (patch[0], patch[-1]),
-                             pad=True, zoom=(1 / zoom, zoom), focus=settings.oversample or 0.0,
+                             pad=True, zoom=(1 / zoom, zoom), zoom_chance=augmentation.warp or 0.0,
+                             focus=settings.oversample or 0.0,
                              masks=recipe.network.name != "faster-rcnn" and options.get("masks", True) is True, keypoints=points)
 
 

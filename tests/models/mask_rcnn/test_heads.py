@@ -14,7 +14,7 @@ from biomask.models.mask_rcnn.mask_head import mask_in_window, mask_targets, pas
 from biomask.models.mask_rcnn.matcher import BELOW, BETWEEN, Matcher
 from biomask.models.mask_rcnn.resize import Resize, rescale_boxes, rescale_masks, resized
 from biomask.models.mask_rcnn.truth import Truth
-from biomask.models.mask_rcnn.types import Limits
+from biomask.models.mask_rcnn.types import Limits, Target
 
 
 def boxes_in(rng: np.random.Generator, n: int, size: tuple[int, int], least: float = 0.3) -> Tensor:
@@ -144,13 +144,16 @@ def test_what_lies_in_a_crowd_is_neither_object_nor_background() -> None:
     assert truth.match(Matcher(0.5, 0.5), boxes).tolist() == [0, BETWEEN, BETWEEN, BELOW, BELOW, BETWEEN]
 
 
-def test_a_frame_of_unknown_pixels_leaves_the_background_within_it() -> None:
+@pytest.mark.parametrize("learnt", [True, False])
+def test_a_frame_of_unknown_pixels_leaves_the_background_within_it(learnt: bool) -> None:
     """The whole image lies in the frame's box. A crowd without a mask is its box."""
     frame = torch.ones(1, 80, 80, dtype=torch.uint8)
     frame[:, 5:75, 5:75] = 0
     masks = torch.cat((frame, torch.zeros_like(frame)))
-    truth = Truth.of({"boxes": torch.tensor([[0.0, 0, 80, 80], [30.2, 30, 40, 40]]), "labels": torch.tensor([1, 1]),
-                      "crowd": torch.tensor([True, True]), "masks": masks}, (80, 80), 2, masks=True, keypoints=0)
+    target: Target = {"boxes": torch.tensor([[0.0, 0, 80, 80], [30.2, 30, 40, 40]]), "labels": torch.tensor([1, 1]),
+                      "crowd": torch.tensor([True, True])}
+    target["masks" if learnt else "crowd_masks"] = masks
+    truth = Truth.of(target, (80, 80), 2, masks=learnt, keypoints=0)
     boxes = torch.tensor([[30.0, 50, 40, 60], [0, 0, 10, 8], [0, 20, 10, 30], [0, 20, 21, 30], [31, 31, 39, 39], [0.2, 3, 0.4, 3.1],
                           [-3, -3, 2, 2]])
     assert truth.match(Matcher(0.5, 0.5), boxes).tolist() == [BELOW, BETWEEN, BETWEEN, BELOW, BETWEEN, BETWEEN, BELOW]

@@ -47,9 +47,10 @@ class Truth:
         _check(target, size, classes, masks, keypoints)
         boxes, labels = at_least_float32(target["boxes"]), target["labels"]
         crowd = target.get("crowd", torch.zeros_like(labels, dtype=torch.bool))
+        areas = target["masks"][crowd] if masks else target.get("crowd_masks")
         return cls(boxes[~crowd], labels[~crowd], boxes[crowd], target["masks"][~crowd] if masks else None,
                    at_least_float32(target["keypoints"][~crowd]) if keypoints else None,
-                   _pixels(target["masks"][crowd], boxes[crowd]) if masks and crowd.any() else None)
+                   _pixels(areas, boxes[crowd]) if areas is not None and crowd.any() else None)
 
     def resized(self, old: tuple[int, int], new: tuple[int, int]) -> Self:
         """The same of the image after `Resize`."""
@@ -106,8 +107,9 @@ def _check(target: Target, size: tuple[int, int], classes: int, masks: bool, key
     if missing:
         raise LabelsError(f"lacks {', '.join(sorted(missing))}", fix="give them, or build the detector without that branch")
     n = len(target["boxes"])
-    shapes = {"boxes": (n, 4), "labels": (n,), "crowd": (n,), "masks": (n, *size), "keypoints": (n, keypoints, 3)}
-    learnt = {"boxes", "labels", "crowd", *(("masks",) if masks else ()), *(("keypoints",) if keypoints else ())}
+    shapes = {"boxes": (n, 4), "labels": (n,), "crowd": (n,), "masks": (n, *size), "keypoints": (n, keypoints, 3),
+              "crowd_masks": (int(target["crowd"].sum()) if "crowd" in target else 0, *size)}
+    learnt = {"boxes", "labels", "crowd", "masks" if masks else "crowd_masks", *(("keypoints",) if keypoints else ())}
     for name, value in target.items():
         if name in learnt and tuple(value.shape) != shapes[name]:  # type: ignore[attr-defined]
             raise LabelsError(f"{name} has shape {tuple(value.shape)}, not {shapes[name]}")  # type: ignore[attr-defined]

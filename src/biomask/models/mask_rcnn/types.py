@@ -24,6 +24,8 @@ class Target(TypedDict, total=False):
     """(N, K, 3) float32: x, y, visibility 0 (absent), 1 (hidden) or 2 (seen), where keypoints are learnt."""
     crowd: Tensor
     """(N,) bool: regions of objects that nobody told apart. What lies in them is neither object nor background."""
+    crowd_masks: Tensor
+    """(M, H, W) uint8, 0 and 1: the pixels of the M crowds, where no masks are learnt; without, or all 0, a crowd is its box."""
 
 
 class Detection(TypedDict, total=False):
