@@ -20,11 +20,10 @@ from typing import Any
 import torch
 
 from biomask import api
-from biomask.data import prepare
 from biomask.data.dataset import open_dataset
 from biomask.device import choose_device
 from biomask.progress import Silent
-from biomask.training import loop
+from biomask.training import loop, segmentation
 from biomask.training.distributed import World
 from biomask.training.setup import Place, make_trainer
 from biomask.transforms import normalization_of
@@ -60,7 +59,7 @@ def profile(name: str, steps: int) -> dict[str, Any]:
         shares, parts = [], Counter[str]()
         for step in range(steps + 3):
             spent = Counter[str]()
-            with timed(prepare, "make_batch", spent), timed(prepare, "make_targets", spent), \
+            with timed(segmentation, "make_batch", spent), timed(segmentation, "make_targets", spent), \
                     timed(loop, "update_average", spent), timed(loop, "gradient_norm", spent), timed(learnt, "combined", spent), \
                     timed(trainer, "_backward", spent):
                 began = time.perf_counter()

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 import torch
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 from torch import Tensor, nn
 
 import biomask
@@ -104,6 +104,14 @@ class ModelHeader(BaseModel):
     def is_detector(self) -> bool:
         """Whether the network finds objects one by one, with a box and a score each."""
         return self.recipe.network.name in DETECTORS
+
+    @model_validator(mode="after")
+    def _fits_a_detector(self) -> ModelHeader:
+        score = self.thresholds.get(SCORE, 0.0)
+        if self.is_detector and not (self.kind == "instances" and self.members == 1 and 0 <= score <= 1):
+            raise ValueError("a detector finds instances by one network and a score from 0 to 1, "
+                             f"not {self.kind} by {self.members} and {score}")
+        return self
 
     @field_validator("legend")
     @classmethod

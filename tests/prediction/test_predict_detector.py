@@ -58,6 +58,14 @@ def rows(out: Path) -> list[dict[str, str]]:
         return list(csv.DictReader(file))
 
 
+@pytest.mark.parametrize("wrong", [{"kind": "classes"}, {"members": 2}, {"thresholds": {"score": float("nan")}},
+                                   {"thresholds": {"score": 1.5}}])
+def test_a_model_file_that_cannot_be_a_detectors_is_refused(model, wrong):
+    ModelHeader.model_validate(model.header.model_dump())
+    with pytest.raises(ValueError, match="a detector finds instances by one network and a score from 0 to 1"):
+        ModelHeader.model_validate({**model.header.model_dump(), **wrong})
+
+
 class TestFiles:
     @pytest.mark.parametrize("tile", [None, 24])
     def test_hold_what_was_found(self, tmp_path, images, model, tile):

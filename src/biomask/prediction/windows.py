@@ -25,6 +25,9 @@ COPIES, FLOAT = 3, 4
 #: Windows of fewer pixels along a side see too little around an object.
 SMALLEST = 64
 
+#: Fewer pixels than this are no window, whatever a model says: an image would have more of them than anybody waits for.
+LEAST = 16
+
 
 def window_for(work: Work, image: Image, size: Sequence[int]) -> tuple[int, int]:
     """(Y, X) of a detector's windows for an image. size: as the network sees it.
@@ -40,7 +43,7 @@ def window_for(work: Work, image: Image, size: Sequence[int]) -> tuple[int, int]
     elif choice == "whole" or patch is None:
         window = (size[0], size[1])
     else:
-        window = (patch[0], patch[-1])
+        window = (max(LEAST, patch[0]), max(LEAST, patch[-1]))
     if work.options.memory is not None and choice == "auto":
         return _within(work.options.memory, work, image, size, window)
     return window

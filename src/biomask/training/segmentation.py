@@ -10,9 +10,8 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor, nn
 
-from biomask.data.patches import Sampling
-from biomask.data.prepare import prepare
-from biomask.data.targets import Targets
+from biomask.data.patches import Sampling, make_batch
+from biomask.data.targets import Targets, make_targets
 from biomask.data.task import Task
 from biomask.errors import InputError
 from biomask.instances import Thresholds
@@ -62,9 +61,9 @@ class SegmentationObjective:
 
     def batch(self, numbers: range) -> Patches:
         """Patches with their targets, on the device."""
-        batch, targets = prepare(self.training, self.sampling, numbers, self.device, self.task, self.recipe.instances,
-                                 self.recipe.loss.class_weights)
-        return Patches(batch.images, targets)
+        batch = make_batch(self.training, self.sampling, numbers, self.device)
+        return Patches(batch.images, make_targets(batch.labels, batch.ignore, self.task, self.recipe.instances,
+                                                  self.sampling.spacing, self.recipe.loss.class_weights))
 
     def loss(self, network: nn.Module, batch: Patches, *, low: bool) -> Tensor:
         """The combined loss of all heads."""

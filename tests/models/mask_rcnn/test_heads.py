@@ -7,6 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
 
+from biomask.errors import SizeError
 from biomask.models.mask_rcnn.box_head import detections
 from biomask.models.mask_rcnn.boxes import BoxCoder
 from biomask.models.mask_rcnn.keypoint_head import IGNORED, decode_keypoints, keypoint_cells
@@ -194,3 +195,9 @@ def test_boxes_and_masks_follow_the_image() -> None:
     box = rescale_boxes(torch.tensor([[5.0, 2, 15, 6]]), (10, 20), (30, 40))
     assert box.tolist() == [[10, 6, 30, 18]]
     assert (int(x), int(y), int(large.sum())) == (10, 6, 20 * 12)
+
+
+@pytest.mark.parametrize(("short", "long"), [(10**9, None), (None, 10**9), (0, None), ([64, 10**9], 80)])
+def test_sides_that_no_memory_holds_are_refused(short: int | list[int] | None, long: int | None) -> None:
+    with pytest.raises(SizeError, match="must be from 1 to 16384"):
+        Resize(short, long, (0.0,), (1.0,))

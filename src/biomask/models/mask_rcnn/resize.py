@@ -18,6 +18,8 @@ from biomask.losses.precision import at_least_float32
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 #: The sides of a batch are multiples of the coarsest stride.
 STRIDE = 32
+#: No side is made longer than this, px: what a model file says may be a mistake, or meant to fill the memory.
+LARGEST = 2**14
 
 
 @dataclass(frozen=True)
@@ -50,8 +52,9 @@ class Resize(nn.Module):
                  std: Sequence[float]) -> None:
         super().__init__()
         sides = () if short_side is None else (short_side,) if isinstance(short_side, int) else tuple(short_side)
-        if (sides and min(sides) < 1) or (long_side is not None and long_side < 1) or min(std) <= 0:
-            raise SizeError(f"short_side={short_side} and long_side={long_side} must be at least 1, std={list(std)} above 0")
+        if any(not 1 <= n <= LARGEST for n in (*sides, *(() if long_side is None else (long_side,)))) or min(std) <= 0:
+            raise SizeError(f"short_side={short_side} and long_side={long_side} must be from 1 to {LARGEST}, std={list(std)} "
+                            "above 0")
         self.short_sides, self.long_side = sides, long_side
         for name, values in (("mean", mean), ("std", std)):  # no weights, so they are there on the meta device too
             self.register_buffer(name, torch.tensor(values, dtype=torch.float32, device="cpu")[:, None, None], persistent=False)
