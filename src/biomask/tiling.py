@@ -143,10 +143,10 @@ def smallest_read(size: Sequence[int], geometry: Sequence[AxisGeometry]) -> int:
 
 
 def choose_tile(size: Sequence[int], max_read: float, geometry: Sequence[AxisGeometry]) -> tuple[int, ...] | None:
-    """The tile with the least total work whose window reads at most `max_read` pixels; None if none is that small.
+    """The balanced tile with the least total work whose window reads at most `max_read` pixels; None if none is that small.
 
-    Tiles of one axis are balanced, which removes a thin last tile; a side that fits whole needs no halo there.
-    Total work is the sum over tiles of the pixels read.
+    Balanced: as small as their number allows, which avoids a thin last tile with a window of its own shape. A side that fits whole
+    needs no halo there. Total work is the sum over tiles of the pixels read.
     """
     options = [list(_axis_options(n, g)) for n, g in zip(size, geometry, strict=True)]
     floor = [min(o[1] for o in axis) for axis in options]
