@@ -12,7 +12,7 @@ from hypothesis.extra import numpy as hnp
 
 from biomask import api
 from biomask.errors import BiomaskError, InputError, ManyErrors, PairingError, ReadError, UsageError, WriteError
-from biomask.exports.convert import FORMATS, OUTLINES
+from biomask.exports.formats import FORMATS, OUTLINES
 from biomask.io import read_label_values
 from biomask.io.files import write_picture
 

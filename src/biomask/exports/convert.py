@@ -1,13 +1,13 @@
 """`convert`: labels of any form in; labels of another program out.
 
 Outlines go to outlines as they are, without a detour over pixels; pixels become outlines along their edges, which turn
-back into the same pixels.
+back into the same pixels. Predictions with keypoints go to COCO as `predict --export coco` writes them.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath, PureWindowsPath
 
@@ -25,7 +25,9 @@ from biomask.data.truth import read_truth
 from biomask.data.two_folders import paired
 from biomask.data.understand import split_planes, structures_of
 from biomask.errors import BiomaskError, InputError, ManyErrors, MissingPathError, PairingError, UsageError, WriteError
+from biomask.exports.formats import FORMATS, OUTLINES
 from biomask.exports.pixels import write_pixels
+from biomask.exports.predicted import with_keypoints
 from biomask.image import Image
 from biomask.instances.trace import objects_of, outlines
 from biomask.io import read_image
@@ -37,12 +39,6 @@ from biomask.progress import Progress, Silent
 from biomask.recipe import DataSettings
 from biomask.shapes import Annotations, Shape, on_plane
 from biomask.stored import WHOLE, Plane
-
-#: Formats of outlines, one file an image: as `--to` calls them, and as `SHAPE_WRITERS` does.
-OUTLINES: dict[str, str] = {"geojson": "geojson", "roi": "imagej", "labelme": "labelme", "napari": "napari"}
-
-#: What `--to` takes: the formats of outlines, one COCO file for all images, ids of objects and class masks as TIFF.
-FORMATS = (*OUTLINES, "coco", "labels", "masks")
 
 
 @dataclass(frozen=True)
@@ -68,13 +64,29 @@ class _Source:
     """Header and size of the image, where there is one."""
 
 
+@dataclass(frozen=True)
+class _Reading:
+    """How the labels of each image are read."""
+
+    settings: DataSettings
+    encoding: Encoding | None
+    """What pixels mean; None where outlines go to outlines."""
+    pointed: Mapping[Path, Annotations]
+    """Predictions with keypoints, by the file of the mask."""
+
+    def predicted(self, pair: Pair) -> Annotations | None:
+        """What was predicted for a pair, where it has keypoints."""
+        return self.pointed.get(pair.truth.files[0].resolve()) if self.pointed and pair.truth is not None else None
+
+
 def convert(source: str | Path, out: str | Path, to: str, settings: DataSettings | None = None, *,
             masks: str | Path | None = None, images: str | Path | None = None, overwrite: bool = False,
             progress: Progress | None = None) -> Converted:
     """Write the labels in `source` for another program.
 
-    source: a data folder, a folder of labels, or one file. to: one of FORMATS. masks: where the labels are in a data folder,
-    as in training. images: where the images are, for formats that state their size. out: a folder, or the file for COCO.
+    source: a data folder, a folder of labels, one of predictions, or one file. to: one of FORMATS. masks: where the labels are in
+    a data folder, as in training. images: where the images are, for formats that state their size. out: a folder, or the file for
+    COCO.
     Raises ManyErrors, after all that can be is converted, listing the rest; where pixels are read, whose meaning is inferred from
     all of them, before anything is written.
     """
@@ -82,6 +94,8 @@ def convert(source: str | Path, out: str | Path, to: str, settings: DataSettings
         raise UsageError(f"--to {to} is not known", fix=f"one of {', '.join(FORMATS)}")
     settings, progress, out = settings or DataSettings(), progress or Silent(), Path(out)
     recorded = _recorded(Path(source))
+    pointed, lost = (with_keypoints(Path(source), anew=masks is not None or settings != DataSettings(), progress=progress)
+                     if to == "coco" and recorded is not None else ({}, ()))
     if recorded is not None:
         source = Path(source) / "masks" if (Path(source) / "run.json").is_file() else source
         settings = settings.model_copy(update={"kind": settings.kind or "classes"})
@@ -94,10 +108,12 @@ def convert(source: str | Path, out: str | Path, to: str, settings: DataSettings
         raise InputError("holds no labels", where=source, fix="masks, or outlines of ImageJ, QuPath, LabelMe, COCO or napari")
     targets = _targets(pairs, out, to)
     _check_targets(targets, Path(source), overwrite)
-    encoding = _encoding(pairs, settings, to, progress)
+    reading = _Reading(settings, None, pointed)
+    encoding = _encoding([p for p in pairs if reading.predicted(p) is None], settings, to, progress)
     if encoding is not None and recorded is not None and settings.legend is None:
         encoding = replace(encoding, legend=_as_recorded(encoding.legend, recorded))
-    return _convert_all(layout, targets, out, to, settings, encoding, progress)
+    done = _convert_all(layout, targets, out, to, replace(reading, encoding=encoding), progress)
+    return replace(done, notes=(*lost, *done.notes))
 
 
 def _recorded(source: Path) -> Legend | None:
@@ -244,17 +260,15 @@ def _has_image(pair: Pair) -> bool:
     return pair.image.is_file() and not (pair.truth is not None and pair.image in pair.truth.files and is_annotation(pair.image))
 
 
-def _convert_all(layout: Layout, targets: dict[str, Path], out: Path, to: str, settings: DataSettings, encoding: Encoding | None,
-                 progress: Progress) -> Converted:
+def _convert_all(layout: Layout, targets: dict[str, Path], out: Path, to: str, reading: _Reading, progress: Progress) -> Converted:
     files, notes, errors, count = list[Path](), list[str](), list[BiomaskError](), 0
     together = list[Annotations]()
-    pairs = layout.labelled
+    pairs, encoding = layout.labelled, reading.encoding
     with progress.bar("converting") as bar:
         for n, pair in enumerate(pairs):
             try:
-                found = _read(pair, settings, encoding)
                 if _draws(to):
-                    drawn = _as_outlines(found) if to == "coco" else _for_others(_as_outlines(found))
+                    drawn = _outlined(pair, reading) if to == "coco" else _for_others(_outlined(pair, reading))
                     notes += [f"{pair.name}: {lost}" for lost in (drawn.lost if to == "coco" else drawn.left_out)]
                     count += len(drawn.shapes) + (len(drawn.boxed) if to == "coco" else 0)
                     if to == "coco":
@@ -263,6 +277,7 @@ def _convert_all(layout: Layout, targets: dict[str, Path], out: Path, to: str, s
                         SHAPE_WRITERS[OUTLINES[to]](targets[pair.name], drawn)
                         files.append(targets[pair.name])
                 else:
+                    found = _read(pair, reading)
                     if found.labels is None or encoding is None:
                         raise InputError("has no labels", where=where_of(pair))
                     written, objects, lost = write_pixels(found.labels, found.image, targets[pair.name], to, encoding)
@@ -287,8 +302,14 @@ def _convert_all(layout: Layout, targets: dict[str, Path], out: Path, to: str, s
     return Converted(out, tuple(files), count, tuple(notes))
 
 
-def _read(pair: Pair, settings: DataSettings, encoding: Encoding | None) -> _Source:
+def _outlined(pair: Pair, reading: _Reading) -> Annotations:
+    predicted = reading.predicted(pair)
+    return _as_outlines(_read(pair, reading)) if predicted is None else predicted
+
+
+def _read(pair: Pair, reading: _Reading) -> _Source:
     """The labels of a pair: outlines as they are, unless pixels are wanted."""
+    settings, encoding = reading.settings, reading.encoding
     image = read_image(pair.image, settings.selection, pair.plane) if _has_image(pair) else None
     truth = pair.truth
     if encoding is None and truth is not None and truth.form in ("shapes", "coco"):

@@ -13,17 +13,18 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from biomask.exports.convert import OUTLINES
+from biomask.exports.formats import OUTLINES
 from biomask.instances.trace import outlines
 from biomask.io import read_label_values
 from biomask.io.annotations import SHAPE_SUFFIXES, SHAPE_WRITERS
 from biomask.io.coco import write_coco
-from biomask.io.detections import DetectionFile, read_detections
+from biomask.io.detections import DETECTIONS, DetectionFile, read_detections
 from biomask.labels import Legend
 from biomask.prediction.folder import COCO_FILE, OBJECTS_FILE, image_name
 from biomask.progress import Progress, Silent
 from biomask.shapes import Annotations, Shape
 from biomask.stored import Plane
+from biomask.words import count
 
 #: The folder of each format that has a file an image.
 FOLDERS: Mapping[str, str] = {"geojson": "geojson", "roi": "rois"}
@@ -73,6 +74,46 @@ def export_predictions(out: Path, formats: Sequence[str], progress: Progress | N
     return tuple(written)
 
 
+def with_keypoints(out: Path, *, anew: bool, progress: Progress) -> tuple[dict[Path, Annotations], tuple[str, ...]]:
+    """(objects of each image in which a detector looked for keypoints, by the file of its mask; a note of the others).
+
+    They are what `export_predictions` writes to COCO, as long as the mask is still theirs. anew: masks are to be read in another
+    way than they were written, so there are none. Raises ReadError for damaged files.
+    """
+    record = json.loads((out / "run.json").read_text(encoding="utf-8"))
+    entries = record["images"] if record.get("command") == "predict" else {}
+    images = {name: entry for name, entry in entries.items() if entry.get("detections") is not None}
+    file = next((f for name, entry in images.items() if (f := _detected(out, name, entry)) is not None), None)
+    if file is None or not _has_points(file):  # a folder is of one model
+        return {}, ()
+    legend, found = Legend.from_json(record["legend"]), dict[Path, Annotations]()
+    usable = set[str]() if anew or not (out / OBJECTS_FILE).is_file() else {n for n, e in images.items() if e["labels"]}
+    with progress.bar("reading keypoints") as bar:
+        for n, (name, rows) in enumerate(_rows(out / OBJECTS_FILE, usable) if usable else ()):
+            if _is_as_predicted(out, images[name], rows, legend):
+                found[(out / images[name]["mask"]).resolve()] = _annotations(out, name, images[name], rows, legend)
+            bar.update((n + 1) / len(usable), name)
+    lost = [name for name, entry in images.items() if (out / entry["mask"]).resolve() not in found]
+    why = "the masks are read anew" if anew else "labels/ or objects.csv are missing or do not fit the masks"
+    note = (f"keypoints of {count(len(lost), 'image')} are left out, for {why}: {', '.join(lost[:5])}{' …' * (len(lost) > 5)}; "
+            f"biomask convert {out / DETECTIONS} keeps them")
+    return found, (note,) if lost else ()
+
+
+def _is_as_predicted(out: Path, entry: Mapping[str, Any], rows: Sequence[Row], legend: Legend) -> bool:
+    """Whether a mask is that of the objects, and not one that somebody corrected."""
+    mask, labels = out / entry["mask"], _labels(out, entry)[0]
+    if not (mask.is_file() and labels.is_file()):
+        return False
+    ids, values = (np.asarray(read_label_values(path).array[0]) for path in (labels, mask))
+    value_of = {e.name: e.value for e in legend}
+    table = np.full(int(ids.max(initial=0)) + 1, legend.values[0])
+    for row in rows:
+        if int(row["id"]) < len(table):
+            table[int(row["id"])] = value_of.get(row["class"], legend.values[0])
+    return ids.shape == values.shape and np.array_equal(table[ids], values)
+
+
 def _targets(out: Path, name: str, formats: Sequence[str]) -> dict[str, Path]:
     return {f: out / FOLDERS[f] / f"{name}{SHAPE_SUFFIXES[OUTLINES[f]]}" for f in formats if f in FOLDERS}
 
@@ -116,13 +157,21 @@ def _annotations(out: Path, name: str, entry: Mapping[str, Any], rows: Sequence[
         ids = np.asarray(read_label_values(path).array[0])
         size = (int(ids.shape[-2]), int(ids.shape[-1]))
         shapes += measured_shapes(ids, [r for r in rows if not several or r["class"] == structure.name], legend)
-    detected = out / "detections" / f"{name}.json"
-    if not entry.get("detections") or not detected.is_file():
-        return Annotations(tuple(shapes), size, (), _image_name(name, entry))
-    file = read_detections(detected)
-    if file.images[0].keypoints is None:
+    file = _detected(out, name, entry)
+    if file is None or not _has_points(file):
         return Annotations(tuple(shapes), size, (), _image_name(name, entry))
     return Annotations(tuple(_pointed(shapes, rows, file)), size, (), _image_name(name, entry), categories=file.categories)
+
+
+def _detected(out: Path, name: str, entry: Mapping[str, Any]) -> DetectionFile | None:
+    """What a detector found in an image; None of other models."""
+    path = out / "detections" / f"{name}.json"
+    return read_detections(path) if entry.get("detections") is not None and path.is_file() else None
+
+
+def _has_points(file: DetectionFile) -> bool:
+    """Whether keypoints were looked for; those of an image without objects are known from its categories."""
+    return file.images[0].keypoints is not None or any(c.keypoints for c in file.categories)
 
 
 def _pointed(shapes: Sequence[Shape], rows: Sequence[Row], file: DetectionFile) -> Iterator[Shape]:
