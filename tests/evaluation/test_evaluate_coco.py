@@ -140,6 +140,46 @@ def test_a_folder_of_a_detector(tmp_path: Path, truth: Path, labels: bool) -> No
     assert "COCO, boxes" in (tmp_path / "report.html").read_text()
 
 
+def said_of_scores(predictions: Path, truth: Path) -> str:
+    tables, begin = api.evaluate(predictions, truth).scores["metrics"], "Scores are the detector's."
+    (said,) = {s for name in ("coco_boxes", "coco_masks") for s in tables[name]["says"] if s.startswith(begin)}
+    return str(said).removeprefix(begin).strip()
+
+
+@pytest.mark.parametrize("labels", [True, False])
+@pytest.mark.parametrize(("asked", "limit", "images", "left_out"), [
+    (None, 0.5, None, "0.5"), (None, 0.05, None, None), (0.05, 0.05, None, None), (0.0, 0.0, None, None), (0.3, 0.3, None, "0.3"),
+    (0.05, 0.05, {"1": 0.25}, "0.25"), (None, 0.05, {"1": 0.25}, "0.25")])
+def test_a_lower_score_is_advised_where_a_higher_one_was_used(tmp_path: Path, truth: Path, labels: bool, asked: float | None,
+                                                              limit: float, images: dict[str, float] | None,
+                                                              left_out: str | None) -> None:
+    """run.json says it, of each image: a folder may be filled in several runs."""
+    out = detector(tmp_path / "out", labels=labels)
+    entries = {str(i): {"score": (images or {}).get(str(i), asked)} for i in range(COUNT)}
+    record = json.loads((out / "run.json").read_text())
+    saved(out / "run.json", {**record, "score": asked, "limits": {"score": limit}, "images": entries})
+    for predictions in (out, out / DETECTIONS):
+        said = said_of_scores(predictions, truth)
+        assert ("--score 0.05" in said) == (left_out is not None)
+        if left_out is not None:
+            assert said.startswith(f"Objects of at most {left_out} were not written, so AP may be below")
+        else:
+            assert said == ""
+
+
+@pytest.mark.parametrize("record", [None, {}, {"score": 0.05, "limits": {"score": 0.05}, "images": {"0": {"score": None}}}])
+def test_where_the_score_is_not_recorded_the_lowest_one_counts(tmp_path: Path, truth: Path, record: dict[str, Any] | None) -> None:
+    out = detector(tmp_path / "out")
+    if record is None:
+        (out / "run.json").unlink()
+    else:
+        saved(out / "run.json", {**json.loads((out / "run.json").read_text()), **record})
+    least = min(r["score"] for r in results())
+    assert said_of_scores(out / DETECTIONS, truth).startswith(f"The lowest is {least:.4g}: if objects of lower ones were left out")
+    unsure = [*results(), {**results()[0], "score": 0.06}]
+    assert said_of_scores(saved(tmp_path / "results.json", unsure), truth) == ""
+
+
 def test_a_damaged_file_of_a_detector_says_that_predict_writes_it_anew(tmp_path: Path, truth: Path) -> None:
     file = detector(tmp_path / "out") / DETECTIONS
     file.write_text(file.read_text()[:300])

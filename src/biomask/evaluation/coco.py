@@ -24,6 +24,7 @@ from biomask.evaluation.coco_truth import (
     true_in_labels,
 )
 from biomask.evaluation.meaning import Understood
+from biomask.evaluation.records import recorded_score
 from biomask.io.coco import CocoImage
 from biomask.io.detections import DETECTIONS, DetectedImage, DetectionFile, read_detections
 from biomask.labels import Labels, Legend
@@ -106,7 +107,8 @@ def coco_of(predictions: Path, cases: Sequence[Case], legend: Legend) -> Coco:
         detected = _of_cases(file, predictions, cases)
         numbers, more = numbers_of(file, names, detected.values())
         kinds = tuple(k for k in kinds if k in found_kinds(file))
-        return Coco(names, kinds, (*notes, *more, SCORES_OF["detector"]), detected, numbers, points, drawn=bool(entries))
+        said = said_of_scores(file, detected.values())
+        return Coco(names, kinds, (*notes, *more, said), detected, numbers, points, drawn=bool(entries))
     of_name = class_numbers(names, shown)
     scores = _probabilities(predictions, cases)
     return Coco(names, tuple(k for k in kinds if k in KINDS[:2]), (*notes, SCORES_OF["none" if scores is None else "table"]),
@@ -123,13 +125,34 @@ def _own_detections(path: Path) -> DetectionFile:
                                                            "detections/, and what is missing there") from error
 
 
+#: From which score on objects count in published figures.
+PUBLISHED = 0.05
+
 #: What orders the objects, as a sentence.
 SCORES_OF = {
-    "detector": "Scores are the detector's. Objects of lower scores than it was told to write are missing, so AP may be below what "
-                "published figures mean, which count from 0.05 on (biomask predict --score 0.05).",
+    "detector": "Scores are the detector's.",
     "table": "The score of an object is its mean probability (objects.csv).",
     "none": "Label images hold no scores: each object has 1, so that precision is that of all objects at once.",
 }
+
+
+def said_of_scores(file: DetectionFile, images: Collection[DetectedImage]) -> str:
+    """What orders a detector's objects, and whether some are missing that published figures count.
+
+    What `predict` recorded beside its file says it, or else the lowest score, which is no proof.
+    """
+    own = file.path.name == DETECTIONS and not file.bare
+    least = recorded_score(file.path.parent, [name_of(i) for i in images]) if own else None
+    told = least is not None
+    if least is None:
+        lowest = min((float(i.scores.min()) for i in images if len(i)), default=0.0)
+        least = lowest if lowest >= 2 * PUBLISHED else 0.0  # from 0.05 on, the lowest of few may be some way above
+    if least <= PUBLISHED:
+        return SCORES_OF["detector"]
+    missing = (f"Objects of at most {least:.4g} were not written, so" if told else
+               f"The lowest is {least:.4g}: if objects of lower ones were left out,")
+    return (f"{SCORES_OF['detector']} {missing} AP may be below what published figures mean, which count from {PUBLISHED} on "
+            f"(biomask predict --score {PUBLISHED}).")
 
 
 def true_kinds(images: Sequence[CocoImage], categories: Sequence[Category]) -> tuple[tuple[CocoKind, ...], tuple[str, ...]]:

@@ -13,7 +13,7 @@ from biomask.data.mistakes import some
 from biomask.data.naming import match
 from biomask.errors import BiomaskError, LabelsError, ManyErrors, MissingPathError, PairingError, UsageError
 from biomask.evaluation.bootstrap import Units
-from biomask.evaluation.coco import KINDS, SCORES_OF, Coco, found_kinds, name_of, numbers_of, points_of, true_kinds
+from biomask.evaluation.coco import KINDS, Coco, found_kinds, name_of, numbers_of, points_of, said_of_scores, true_kinds
 from biomask.evaluation.coco_table import COCO_NAMES
 from biomask.evaluation.coco_truth import UNNAMED, found_by_detector, true_in_coco
 from biomask.evaluation.measures import summarise_measures
@@ -104,7 +104,8 @@ def _sides(file: DetectionFile, content: CocoFile, found: Mapping[Any, DetectedI
     shared: tuple[CocoKind, ...] = tuple(k for k in KINDS if k in kinds and k in found_kinds(file))
     own = replace(file, categories=_of_truth(file, content)) if file.bare else file
     numbers, more = numbers_of(own, names, found.values())
-    return Coco(names, shared, (*notes, *more, SCORES_OF["detector"]), numbers=numbers, points=points_of(content.described))
+    notes = (*notes, *more, said_of_scores(file, found.values()))
+    return Coco(names, shared, notes, numbers=numbers, points=points_of(content.described))
 
 
 def _of_truth(file: DetectionFile, content: CocoFile) -> tuple[Category, ...]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -45,6 +45,19 @@ def recorded_selection(predictions: str | Path) -> str:
     """The flags by which every plane or time point was predicted on its own, as they are typed; empty where none was."""
     chosen: dict[str, Any] = next((c["selection"] for c in _records(predictions) if isinstance(c.get("selection"), dict)), {})
     return " ".join(f"--{key} each" for key in ("z", "time") if chosen.get(key) == "each")
+
+
+def recorded_score(predictions: str | Path, images: Sequence[str]) -> float | None:
+    """Up to which score objects of a detector were left out, the highest of these images by name; None where it is not recorded."""
+    for content in _records(predictions):
+        entries, limits = content.get("images"), content.get("limits")
+        if isinstance(entries, dict) and isinstance(limits, dict):
+            # What an image was told, else what the model's own was: known only if the last run was not told another one.
+            own = limits.get("score") if content.get("score") is None else None
+            told = [entry.get("score") for name in images if isinstance(entry := entries.get(name), dict)]
+            scores = [float(s) for score in told if isinstance(s := own if score is None else score, float | int)]
+            return max(scores) if scores and len(scores) == len(images) else None
+    return None
 
 
 def _records(predictions: str | Path) -> Iterator[dict[str, Any]]:
