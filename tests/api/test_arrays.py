@@ -82,6 +82,26 @@ class TestAxes:
         with pytest.raises(SizeError, match=r"shape|channel|no pixel"):
             api.predict_array(model, np.zeros(shape), axes=axes)
 
+    @pytest.mark.parametrize(("dims", "channels", "shape", "told", "axes"), [
+        (2, 3, (20, 24, 3), None, "YXC"), (2, 3, (20, 24, 3), "CYX", "YXC"), (2, 1, (20, 24, 1), None, "YXC"),
+        (2, 4, (3, 20, 4), None, "YXC"), (3, 2, (4, 8, 12, 2), None, "ZYXC"), (2, 3, (3, 20, 24), "YXC", "CYX")])
+    def test_the_order_that_fits_is_named_and_works(self, tmp_path, dims, channels, shape, told, axes):
+        model, array = random_model(tmp_path, "classes", dims, channels), noise(*shape)
+        with pytest.raises(SizeError, match=rf"channels, the model was trained on {channels}") as caught:
+            api.predict_array(model, array, axes=told)
+        assert str(shape) in caught.value.what
+        assert caught.value.fix == f'if the channels come {"last" if axes[-1] == "C" else "first"}, say so: axes="{axes}"'
+        assert api.predict_array(model, array, axes=axes).mask.shape == tuple(
+            n for n, letter in zip(shape, axes, strict=True) if letter != "C")
+
+    @pytest.mark.parametrize(("channels", "shape", "fix"), [
+        (3, (20, 24), "give an array (3, Y, X)"), (1, (20, 24, 3), "give an array (1, Y, X) or (Y, X)"),
+        (3, (20, 24, 5), "give an array (3, Y, X)"), (3, (1, 20, 24, 3), "give one image, with these axes and no others")])
+    def test_no_order_is_named_that_does_not_fit(self, tmp_path, channels, shape, fix):
+        with pytest.raises(SizeError) as caught:
+            api.predict_array(random_model(tmp_path, "classes", channels=channels), noise(*shape))
+        assert caught.value.fix == fix
+
     def test_a_folder_serves_as_a_model(self, tmp_path):
         model = random_model(tmp_path, "classes")
         array = noise(16, 16) > 30000

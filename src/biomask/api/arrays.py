@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from biomask.checkpoint import Model, load_model
+from biomask.checkpoint import Model, ModelHeader, load_model
 from biomask.errors import SizeError
 from biomask.image import Image
 from biomask.prediction.detections import Detections
@@ -18,6 +18,7 @@ from biomask.prediction.objects import measure_found
 from biomask.prediction.one_image import predict_image
 from biomask.prediction.options import PredictOptions
 from biomask.prediction.work import Work
+from biomask.words import count
 
 
 @dataclass(frozen=True)
@@ -52,7 +53,7 @@ def predict_array(model: str | Path | Model, array: npt.NDArray[Any], *, spacing
     """
     opened = model if isinstance(model, Model) else load_model(model)
     work = Work.of(opened, replace(options or PredictOptions(), probabilities=True, objects=True))
-    image = _as_image(np.asarray(array), axes, spacing, opened.header.spatial_dims)
+    image = _as_image(np.asarray(array), axes, spacing, opened.header)
     predicted = predict_image(work, image)
     if predicted.maps is None and not opened.is_detector:
         raise SizeError(f"array of shape {np.shape(array)} gave no probabilities")
@@ -68,16 +69,30 @@ def predict_array(model: str | Path | Model, array: npt.NDArray[Any], *, spacing
     )
 
 
-def _as_image(array: npt.NDArray[Any], axes: str | None, spacing: Mapping[str, float] | None, dims: int) -> Image:
-    """The array as (C, *S). Raises SizeError for axes that it cannot have."""
-    space = "zyx"[-dims:]
-    letters = (axes or {dims: space, dims + 1: f"c{space}"}.get(array.ndim, "")).lower()
+def _as_image(array: npt.NDArray[Any], axes: str | None, spacing: Mapping[str, float] | None, header: ModelHeader) -> Image:
+    """The array as (C, *S). Raises SizeError for axes that it cannot have, and for other channels than the model's."""
+    space = "zyx"[-header.spatial_dims:]
+    letters = (axes or {len(space): space, len(space) + 1: f"c{space}"}.get(array.ndim, "")).lower()
+    wanted = ", ".join(space.upper())
     if sorted(letters) not in (sorted(space), sorted(f"c{space}")) or len(letters) != array.ndim:
         said = f" with axes {axes}" if axes else ""
-        wanted = ", ".join(space.upper())
-        raise SizeError(f"array has shape {array.shape}{said}, the model takes ({wanted}) or (C, {wanted})",
-                        fix=f'say what the axes are, e.g. axes="{space.upper()}C"')
+        fix = f'say what the axes are, e.g. axes="{space.upper()}C"' if axes else "give one image, with these axes and no others"
+        raise SizeError(f"array has shape {array.shape}{said}, the model takes ({wanted}) or (C, {wanted})", fix=fix)
+    channels = array.shape[letters.index("c")] if "c" in letters else 1
+    if channels != header.in_channels:
+        raise SizeError(f"array has shape {array.shape}, read as ({', '.join(letters.upper())}): {count(channels, 'channel')}, the "
+                        f"model was trained on {header.in_channels}",
+                        fix=_channel_advice(array, letters, space, header.in_channels))
     ordered = array if "c" in letters else array[np.newaxis]
     letters = letters if "c" in letters else f"c{letters}"
     ordered = np.ascontiguousarray(ordered.transpose([letters.index(letter) for letter in f"c{space}"]))
     return Image(ordered.astype(np.uint8) if ordered.dtype == bool else ordered, f"c{space}", "array", spacing)
+
+
+def _channel_advice(array: npt.NDArray[Any], letters: str, space: str, channels: int) -> str:
+    """What to do where the axis of channels, as it was read, has another length."""
+    for order, where, axis in ((f"{space}c", "last", -1), (f"c{space}", "first", 0)):
+        if "c" in letters and letters != order and array.shape[axis] == channels:
+            return f'if the channels come {where}, say so: axes="{order.upper()}"'
+    shape = ", ".join(space.upper())
+    return f"give an array ({channels}, {shape})" + (f" or ({shape})" if channels == 1 else "")
