@@ -29,6 +29,8 @@ class Page:
     """Answered by these codes first."""
     to: str | None = None
     """Redirected there."""
+    gate: threading.Event | None = None
+    """The second half is sent once it is set."""
 
     @property
     def etag(self) -> str | None:
@@ -86,6 +88,11 @@ def _handler(web: Web) -> type[BaseHTTPRequestHandler]:
             self.end_headers()
             cut = page.cuts.pop(0) if page.cuts else None
             part = body if cut is None else body[:cut]
+            if page.gate is not None:
+                self.wfile.write(part[:len(part) // 2])
+                self.wfile.flush()
+                page.gate.wait(25)  # less than clients wait for a byte
+                part = part[len(part) // 2:]
             self.wfile.write(b"%x\r\n%b\r\n" % (len(part), part) if page.chunked else part)
             if page.chunked and cut is None:
                 self.wfile.write(b"0\r\n\r\n")

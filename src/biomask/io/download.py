@@ -4,7 +4,8 @@
     target.part.json    which version of which file it is a part of
 
 A transfer that breaks off goes on where it stopped (RFC 9110, sections 13.1.5 and 14: Range with If-Range, so that a file that
-has changed since is sent from its beginning), also in a later run.
+has changed since is sent from its beginning), also in a later run. Two processes must not have one target at once: who calls this
+sees to it, as `biomask.public.get` does.
 """
 
 from __future__ import annotations

@@ -13,8 +13,9 @@ from typing import Any
 import biomask
 from biomask.errors import ReadError, WriteError
 from biomask.io.archives import unpack
-from biomask.io.atomic import not_written, write_text
+from biomask.io.atomic import not_written, require_writable, write_text
 from biomask.io.download import PAUSES, Downloaded, digest, download
+from biomask.io.lock import held
 from biomask.progress import Progress, Silent
 from biomask.public.catalogue import Offer, RemoteFile, offer
 
@@ -49,17 +50,33 @@ def get(name: str, out: str | Path, *, progress: Progress | None = None, pauses:
     name:   see `OFFERS`.
     pauses: seconds before each further try.
     Beside it NAME.source.json says where it is from. Archives are taken away once unpacked. A download that broke off goes on.
+    Where another process is fetching it into the same folder, that is waited for: NAME.lock says so while it lasts.
     Raises UsageError for a name that is not known, WriteError where something else has that place, and what
     `biomask.io.download.download` and `biomask.io.archives.unpack` raise.
     """
     wanted, folder, progress = offer(name), Path(out), progress or Silent()
     path = folder / (wanted.files[0].name if wanted.kind == "weights" else wanted.name)
     record = path.with_name(f"{path.name}.source.json")
-    if path.exists():
-        _require_the_same(path, record, wanted)
-        if not record.is_file():  # brought here by other means
-            write_text(record, _record(wanted, [Downloaded(path, path.stat().st_size, digest(path), verified=True)]))
-        return Got(wanted, path, record, was_there=True)
+    if path.exists() and record.is_file():  # whole: the record comes last
+        return _there(wanted, path, record)
+
+    def wait() -> None:
+        progress.say(f"{wanted.name}: another process is fetching it into {folder}; waiting until that has ended")
+
+    require_writable(folder)
+    with held(path.with_name(f"{path.name}.lock"), wait):
+        return _there(wanted, path, record) if path.exists() else _fetched(wanted, path, record, progress, pauses)
+
+
+def _there(wanted: Offer, path: Path, record: Path) -> Got:
+    """What had been fetched before."""
+    _require_the_same(path, record, wanted)
+    if not record.is_file():  # brought here by other means
+        write_text(record, _record(wanted, [Downloaded(path, path.stat().st_size, digest(path), verified=True)]))
+    return Got(wanted, path, record, was_there=True)
+
+
+def _fetched(wanted: Offer, path: Path, record: Path, progress: Progress, pauses: Sequence[float]) -> Got:
     progress.say(f"{wanted.name}: {wanted.what}; {wanted.licence} ({wanted.source})")
     notes: tuple[str, ...] = ()
     if wanted.kind == "weights":

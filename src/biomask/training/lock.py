@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path
 
 from biomask.errors import InputError
+from biomask.io.lock import held
 
 
 @contextmanager
@@ -16,22 +17,9 @@ def locked(folder: Path) -> Iterator[None]:
     Where the block wrote nothing, nothing is left: neither the lock nor folders made for it.
     Raises InputError where another process holds it.
     """
-    from filelock import FileLock, Timeout
-
-    new = [f for f in (folder, *folder.parents) if not f.exists()]
-    folder.mkdir(parents=True, exist_ok=True)
-    lock = FileLock(folder / "lock")
-    try:
-        lock.acquire(timeout=0)
-    except Timeout as error:
+    def refuse() -> None:
         raise InputError("another training is writing into this folder now", where=folder.parent,
-                         fix="wait until it ends, stop it, or choose another -o") from error
-    try:
+                         fix="wait until it ends, stop it, or choose another -o")
+
+    with held(folder / "lock", refuse, stays=True):
         yield
-    finally:
-        if [p.name for p in folder.iterdir()] == ["lock"]:
-            Path(lock.lock_file).unlink(missing_ok=True)  # while it is held, so that nobody else holds what is gone
-        lock.release()
-        with suppress(OSError):  # those that hold something by now stay
-            for made in new:
-                made.rmdir()
