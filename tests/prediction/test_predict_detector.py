@@ -2,6 +2,7 @@
 
 import csv
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -20,7 +21,7 @@ from biomask.io.detections import read_detections
 from biomask.io.files import write_picture
 from biomask.labels import PALETTE, Legend
 from biomask.models.mask_rcnn.types import Limits
-from biomask.prediction.overlay import draw_detections, told_apart, zoom_of
+from biomask.prediction.overlay import LUMA, TINT, draw_detections, told_apart, zoom_of
 from biomask.progress import Silent
 from biomask.recipe import NetworkSettings, NormalizationSettings, Recipe
 
@@ -214,11 +215,52 @@ class TestOverlay:
         assert picture.shape == (3, 400 * zoom, 640 * zoom)
         edge = picture[:, 80 * zoom, 90 * zoom:150 * zoom]
         assert (edge == colour[:, None]).all()
-        assert np.abs(picture[:, 90 * zoom, 90 * zoom] - colour * 0.35).max() <= 1
+        assert np.abs(picture[:, 90 * zoom, 90 * zoom] - colour * TINT).max() <= 1
         assert (picture[:, round(100.5 * zoom), 120 * zoom] == colour).all()
         assert (picture[:, 300 * zoom, 300 * zoom] == 0).all()
         above = picture[:, 80 * zoom - 14:80 * zoom - 2, 80 * zoom:80 * zoom + 20].reshape(3, -1)
         assert {tuple(c) for c in above.T.tolist()} >= {tuple(colour.tolist()), (0, 0, 0)}
+
+    @pytest.mark.parametrize("shape", [(300, 256), (3, 300, 256)])
+    @pytest.mark.parametrize("colour", PALETTE[:-1])
+    def test_an_image_keeps_its_brightness_under_a_mask(self, tmp_path, shape, colour):
+        """No darker, and what is brighter stays so: of any colour, grey or coloured below it."""
+        ramp = np.broadcast_to(np.arange(256, dtype=np.uint8), shape).copy()
+        if len(shape) == 3:
+            ramp[1] = ramp[1] // 2
+        write_picture(tmp_path / "i.png", ramp)
+        image, zoom = read_image(tmp_path / "i.png"), zoom_of((300, 256))
+        legend = Legend.of_values([0, 1, 2], {1: "cell", 2: "other"})
+        legend = Legend((legend.entries[0], replace(legend.entries[1], colour=colour), legend.entries[2]))
+        bare = draw_detections(image, detections([], []), legend)[:, 200 * zoom, ::zoom].astype(float)
+        under = draw_detections(image, detections([(100, 0, 300, 256)], [0.9]), legend)[:, 200 * zoom, ::zoom].astype(float)
+        shown, was = (np.tensordot(LUMA, line, 1)[2:-2] for line in (under, bare))
+        room = was < 150  # brighter ones may have no brighter colour
+        assert (shown >= was - 1)[room].all()
+        assert (shown >= was - 20).all()
+        assert (np.diff(shown) >= -0.6).all()
+        assert np.ptp(shown) >= (1 - TINT) * np.ptp(was) - 1
+        assert np.abs(under - bare)[:, 100].max() > 20, "the mask is seen"
+
+    def test_many_masks_tint_as_much_as_one(self, tmp_path):
+        write_picture(tmp_path / "i.png", np.arange(90, dtype=np.uint8).repeat(40).reshape(90, 40))
+        image, legend = read_image(tmp_path / "i.png"), Legend.of_values([0, 1], {1: "cell"})
+        rects = [(10, 4, 80, 36), (9, 3, 81, 37), (8, 2, 82, 38), (7, 1, 83, 39)]
+        one, many = (draw_detections(image, detections(rects[:n], [0.9, 0.8, 0.7, 0.6][:n]), legend) for n in (1, 4))
+        zoom = zoom_of((90, 40))
+        inside = np.s_[:, 30 * zoom:78 * zoom, 6 * zoom:34 * zoom]
+        assert (one[inside] == many[inside]).all()
+        assert np.abs(one.astype(int) - draw_detections(image, detections([], []), legend))[inside].max() > 20
+
+    @pytest.mark.parametrize(("side", "width"), [(40, 2), (700, 1), (1600, 2)])
+    def test_an_outline_is_one_or_two_pixels_of_its_colour(self, tmp_path, side, width):
+        write_picture(tmp_path / "i.png", np.full((side, side), 90, np.uint8))
+        image, zoom = read_image(tmp_path / "i.png"), zoom_of((side, side))
+        found = detections([(5, 5, 35, 35)], [0.9])
+        found = replace(found, boxes=found.boxes * 0)  # its box would lie on the outline
+        row = draw_detections(image, found, Legend.of_values([0, 1], {1: "cell"}))[:, 20 * zoom, :40 * zoom]
+        full = np.flatnonzero((row == np.array(PALETTE[0])[:, None]).all(axis=0))
+        assert full.tolist() == [*range(5 * zoom, 5 * zoom + width), *range(35 * zoom - width, 35 * zoom)]
 
     @given(st.lists(st.tuples(*[st.integers(0, 20)] * 2, *[st.integers(1, 6)] * 2), max_size=12))
     def test_overlapping_boxes_have_different_colours(self, rects):

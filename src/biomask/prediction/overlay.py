@@ -21,7 +21,10 @@ if TYPE_CHECKING:
 LARGEST = 1280
 
 #: How much of its colour a mask has.
-TINT = 0.35
+TINT = 0.4
+
+#: The most pixels of the picture that an outline is wide.
+WIDEST = 2
 
 #: Height of letters in pixels of the picture, and of those beside boxes too narrow for them; narrower ones have none.
 LETTERS, SMALL_LETTERS = 13, 9
@@ -39,8 +42,9 @@ def draw_detections(image: Image, found: Detections, legend: Legend,
                     skeleton: Sequence[tuple[int, int]] = ()) -> npt.NDArray[np.uint8]:
     """RGB picture, uint8 (3, zoom · Y, zoom · X), of an image and what was found in it, the surest on top.
 
-    Of several classes each has its colour and its name beside the score; of one, colours tell neighbours apart. skeleton: pairs of
-    key points that a line joins, as positions from 0. The zoom is the same for all pictures of a size: see `zoom_of`.
+    Of several classes each has its colour and its name beside the score; of one, colours tell neighbours apart. A mask tints the
+    image and never darkens it; where several lie over each other, the surest one does. skeleton: pairs of key points that a line
+    joins, as positions from 0. The zoom is the same for all pictures of a size: see `zoom_of`.
     """
     from PIL import Image as Pillow
     from PIL import ImageDraw
@@ -51,14 +55,15 @@ def draw_detections(image: Image, found: Detections, legend: Legend,
     colours = [entries[c].colour for c in found.classes] if several else told_apart(found.boxes)
     order = range(len(found) - 1, -1, -1)
     shown = order if found.masked else ()
-    for n in shown:
-        _tint(small, found.masks[n], colours[n])
+    bare = np.ones(small.shape[1:], bool)
+    for n in reversed(shown):
+        _tint(small, found.masks[n], colours[n], bare)
     picture = small.repeat(zoom, axis=1).repeat(zoom, axis=2)
+    line = max(1, round(max(picture.shape[1:]) / 1000))
     for n in shown:
-        _outline(picture, found.masks[n], colours[n], zoom)
+        _outline(picture, found.masks[n], colours[n], zoom, min(max(zoom, line), WIDEST))
     canvas = Pillow.fromarray(np.ascontiguousarray(np.moveaxis(picture, 0, -1)))
     draw = ImageDraw.Draw(canvas)
-    line = max(1, round(max(picture.shape[1:]) / 1000))
     for n in order:
         x0, y0, x1, y1 = (float(v) * zoom for v in found.boxes[n])
         draw.rectangle((x0, y0, max(x0, x1 - 1), max(y0, y1 - 1)), outline=colours[n], width=line)
@@ -93,21 +98,30 @@ def zoom_of(size: Sequence[int]) -> int:
     return max(1, LARGEST // max(size))
 
 
-def _tint(picture: npt.NDArray[np.uint8], mask: Crop, colour: Colour) -> None:
-    """Lay a mask over the picture."""
+def _tint(picture: npt.NDArray[np.uint8], mask: Crop, colour: Colour, bare: npt.NDArray[np.bool_]) -> None:
+    """Lay a mask over those pixels of the picture that are bare (Y, X), and bare no more after it.
+
+    Each keeps at least its brightness, as far as there is something brighter: dark colours would hide what lies under them.
+    """
     pixels, (top, left) = mask
-    window = picture[:, top:top + pixels.shape[0], left:left + pixels.shape[1]]
-    for channel, ink in zip(window, colour, strict=True):
-        channel[pixels] = np.rint(channel[pixels] * (1 - TINT) + ink * TINT).astype(np.uint8)
+    rows, columns = slice(top, top + pixels.shape[0]), slice(left, left + pixels.shape[1])
+    chosen = pixels & bare[rows, columns]
+    under = picture[:, rows, columns][:, chosen].astype(np.float32)
+    mixed = under * (1 - TINT) + np.array(colour, np.float32)[:, None] * TINT
+    mixed += np.maximum(0, np.tensordot(LUMA, under - mixed, 1))
+    picture[:, rows, columns][:, chosen] = np.rint(np.minimum(mixed, 255)).astype(np.uint8)
+    bare[rows, columns] &= ~pixels
 
 
-def _outline(picture: npt.NDArray[np.uint8], mask: Crop, colour: Colour, zoom: int) -> None:
-    """The inner outline of a mask, on an enlarged picture."""
+def _outline(picture: npt.NDArray[np.uint8], mask: Crop, colour: Colour, zoom: int, width: int) -> None:
+    """The inner outline of a mask, on an enlarged picture, so many of its pixels wide."""
     pixels, (top, left) = mask
     large = pixels.repeat(zoom, axis=0).repeat(zoom, axis=1)
     window = picture[:, top * zoom:top * zoom + large.shape[0], left * zoom:left * zoom + large.shape[1]]
-    inner = np.pad(large, 1)
-    inner = inner[2:, 1:-1] & inner[:-2, 1:-1] & inner[1:-1, 2:] & inner[1:-1, :-2]
+    inner = large
+    for _ in range(width):
+        wide = np.pad(inner, 1)
+        inner = wide[2:, 1:-1] & wide[:-2, 1:-1] & wide[1:-1, 2:] & wide[1:-1, :-2] & inner
     window[:, large & ~inner] = np.array(colour, np.uint8)[:, None]
 
 
