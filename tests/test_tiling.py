@@ -7,7 +7,17 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from biomask.tiling import AxisGeometry, choose_tile, mirror, plan_axis, plan_tiles, round_up, smallest_read, smallest_tile
+from biomask.tiling import (
+    AxisGeometry,
+    choose_tile,
+    mirror,
+    pixels_read,
+    plan_axis,
+    plan_tiles,
+    round_up,
+    smallest_read,
+    smallest_tile,
+)
 
 
 def same(stride: int, halo: int) -> AxisGeometry:
@@ -96,6 +106,12 @@ def test_the_chosen_tile_fits_and_no_balanced_one_that_fits_costs_less(size, str
     else:
         assert max(reads(chosen)) <= limit
         assert not balanced or sum(reads(chosen)) <= min(balanced)
+
+
+@given(size=st.tuples(st.integers(1, 300), st.integers(1, 300)), tile=st.tuples(st.integers(1, 400), st.integers(1, 400)),
+       geometry=geometries)
+def test_pixels_read_are_those_of_all_tiles(size, tile, geometry):
+    assert pixels_read(size, tile, (geometry,) * 2) == sum(prod(t.read_size) for t in plan_tiles(size, tile, (geometry,) * 2))
 
 
 def test_a_side_that_fits_whole_needs_no_halo():

@@ -169,6 +169,11 @@ def choose_tile(size: Sequence[int], max_read: float, geometry: Sequence[AxisGeo
     return best[1] if best else None
 
 
+def pixels_read(size: Sequence[int], tile: Sequence[int], geometry: Sequence[AxisGeometry]) -> int:
+    """The total work of a tile: the sum over all tiles of the pixels read."""
+    return prod(sum(a.stop - a.start for a in plan_axis(n, t, g)) for n, t, g in zip(size, tile, geometry, strict=True))
+
+
 def _axis_options(size: int, g: AxisGeometry) -> Iterator[tuple[int, int, int]]:
     """(tile, longest read, total read) for every useful number of tiles along one axis, fewest tiles first."""
     seen: set[int] = set()

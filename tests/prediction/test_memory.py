@@ -38,10 +38,10 @@ print(done.returncode, resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss)
 """
 
 
-def predict(folder: Path, memory: str) -> tuple[int, float, str]:
+def predict(folder: Path, memory: str, images: Path | None = None) -> tuple[int, float, str]:
     """(exit code, peak resident bytes, stderr) of a real process."""
-    command = [sys.executable, "-m", "biomask", "predict", str(folder / "model"), str(folder / "large"), "-o", str(folder / memory),
-               "--memory", memory, "--device", "cpu"]
+    command = [sys.executable, "-m", "biomask", "predict", str(folder / "model"), str(images or folder / "large"),
+               "-o", str(folder / memory), "--memory", memory, "--device", "cpu"]
     run = subprocess.run([sys.executable, "-c", LAUNCHER, *command], capture_output=True, text=True, check=True)
     code, peak = run.stdout.split()
     return int(code), int(peak) * (1 if sys.platform == "darwin" else 1024), run.stderr
@@ -55,6 +55,21 @@ def test_the_process_stays_within_the_bound(model):
     assert code == 1
     bound = float(errors.split("give at least --memory ")[1].split("MB")[0]) + 100
     code, peak, errors = predict(model, f"{bound:.0f}MB")
+    assert code == 0, errors
+    assert peak <= bound * 1e6
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(sys.platform == "win32", reason="the peak memory of a child is read with getrusage")
+@pytest.mark.parametrize("more", [1000, 2000, 3000])
+def test_with_room_for_kept_memory_it_stays_within_the_bound_too(model, more):
+    """Images of unlike size, one after the other: gaps between blocks add up."""
+    images = model / "unlike"
+    for n, size in enumerate([(300, 900), (1200, 700), (400, 400), (1500, 1500), (800, 1300)]):
+        write_picture(images / f"{n}.png", np.random.default_rng(n).integers(0, 255, size, dtype=np.uint8))
+    _, _, errors = predict(model, "100MB")
+    bound = float(errors.split("give at least --memory ")[1].split("MB")[0]) + more
+    code, peak, errors = predict(model, f"{bound:.0f}MB", images)
     assert code == 0, errors
     assert peak <= bound * 1e6
 

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from biomask.allocator import freed_memory_kept
 from biomask.checkpoint import Model, ModelHeader, load_model
 from biomask.errors import SizeError
 from biomask.image import Image
@@ -40,6 +41,7 @@ class Prediction:
     """Of detectors: boxes, scores, masks and key points, before each pixel was given to one object; None of other models."""
 
 
+@freed_memory_kept()
 def predict_array(model: str | Path | Model, array: npt.NDArray[Any], *, spacing: Mapping[str, float] | None = None,
                   axes: str | None = None, options: PredictOptions | None = None) -> Prediction:
     """Predict one image in memory: in the same tiles, copies and with the same thresholds as `predict`, so the same pixels.

@@ -13,6 +13,7 @@ import numpy as np
 import torch
 
 import biomask
+from biomask.allocator import freed_memory_kept
 from biomask.api.settings import TrainOptions, resolve_recipe
 from biomask.checkpoint import MODEL_FILE
 from biomask.data.dataset import open_dataset
@@ -59,6 +60,7 @@ class TrainResult:
     """Of the weights that it began with, on the same images."""
 
 
+@freed_memory_kept()
 def train(data: str | Path, out: str | Path, options: TrainOptions | None = None, *,
           progress: Progress | None = None) -> TrainResult:
     """Train on a data folder into the model folder `out`; run again, it resumes.

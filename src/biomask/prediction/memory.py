@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import ctypes
-import platform
 import weakref
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -26,21 +24,8 @@ from biomask.tiling import choose_tile, plan_tiles, smallest_read, smallest_tile
 #: (1.2 to 1.3 measured on a CPU), and of the weights once.
 OVERHEAD = 1.3
 
-#: glibc's name for the size above which a block is mapped on its own.
-M_MMAP_THRESHOLD = -3
-
 #: Larger windows save little work and make progress hard to see and memory hard to foretell.
 LARGEST_READ = 2048 * 2048
-
-
-def return_memory_at_once() -> None:
-    """Make glibc give every large block back when it is freed.
-
-    By default it learns to keep blocks of up to 32 MiB, and the gaps between them took the resident set to 1.4 times the
-    bound that was asked for. Other allocators are left as they are.
-    """
-    if platform.libc_ver()[0] == "glibc":
-        ctypes.CDLL(None).mallopt(M_MMAP_THRESHOLD, 2**20)
 
 
 class _LiveBytes(TorchDispatchMode):  # type: ignore[no-untyped-call]

@@ -13,6 +13,7 @@ import numpy as np
 import torch
 
 import biomask
+from biomask.allocator import freed_memory_kept
 from biomask.checkpoint import Model
 from biomask.data.survey import file_hash
 from biomask.device import describe_device
@@ -24,7 +25,6 @@ from biomask.prediction.attention import Gates
 from biomask.prediction.fits import channels_by_name, require_fit
 from biomask.prediction.folder import IMAGES_FILE, OBJECTS_FILE, Job, Wanted, as_json, part_jobs, plan_jobs
 from biomask.prediction.found_files import write_all_found
-from biomask.prediction.memory import return_memory_at_once
 from biomask.prediction.objects import ObjectsFile, measure_found
 from biomask.prediction.one_image import Predicted, class_pixels, predict_image
 from biomask.prediction.options import PredictOptions
@@ -53,6 +53,7 @@ class PredictResult:
     """What must be known of the images, those of earlier runs included."""
 
 
+@freed_memory_kept()
 def predict(model: Model, images: str | Path, out: str | Path, options: PredictOptions | None = None, *,
             jobs: Sequence[Job] | None = None, progress: Progress | None = None) -> PredictResult:
     """Predict every image below `images` (or the one file) into `out`; run again, it does what is missing.
@@ -77,8 +78,6 @@ def predict(model: Model, images: str | Path, out: str | Path, options: PredictO
     if options.attention:
         Gates(work.network)  # refuses a model without them before any work is done
     progress.say(f"device: {describe_device(work.device)}")
-    if options.memory is not None:
-        return_memory_at_once()
     record = Record(out, _facts(work, selection), overwrite=options.overwrite)
     same = _asked(options)
     todo = [j for j in jobs if not record.has(j, selection, same)]

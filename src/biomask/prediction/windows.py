@@ -8,12 +8,13 @@ from typing import Any
 
 import psutil
 
+from biomask.allocator import keep_freed_memory, return_freed_memory
 from biomask.errors import InputError
 from biomask.image import Image
 from biomask.models import MaskRCNN
 from biomask.models.mask_rcnn.resize import STRIDE, resized
 from biomask.prediction.memory import OVERHEAD, activation_bytes
-from biomask.prediction.tile_size import RESERVE, output_bytes
+from biomask.prediction.tile_size import GAPS, MORE, RESERVE, output_bytes
 from biomask.prediction.work import Work
 
 #: Sides of the pooled maps of the box head, and of the mask and keypoint heads.
@@ -50,12 +51,13 @@ def window_for(work: Work, image: Image, size: Sequence[int]) -> tuple[int, int]
 
 
 def _within(memory: int, work: Work, image: Image, size: Sequence[int], window: tuple[int, int]) -> tuple[int, int]:
-    """The window, or a smaller one that fits."""
-    taken = psutil.Process().memory_info().rss + output_bytes(work, image, size)
-    left = memory * (1 - RESERVE) - taken
+    """The window, or a smaller one that fits; freed memory is kept where there is room for the gaps that this leaves."""
     network: Any = work.network
     if network.short_side is None:  # else smaller images are filled up to the window
         window = (min(window[0], size[0]), min(window[1], size[1]))
+    return_freed_memory()
+    taken = psutil.Process().memory_info().rss + output_bytes(work, image, size)
+    left = memory * (1 - RESERVE) - taken
     while (needed := window_bytes(network, window)) > left:
         smaller = (max(SMALLEST, window[0] // 2), max(SMALLEST, window[1] // 2))
         if prod(smaller) >= prod(window) or window_bytes(network, smaller) >= needed:
@@ -67,6 +69,8 @@ def _within(memory: int, work: Work, image: Image, size: Sequence[int], window: 
                              + (f", whatever its size: the detector brings each to {network.short_side} pixels" if fixed else ""),
                              where="--memory", fix=f"give at least --memory {enough / 1e6:.0f}MB")
         window = smaller
+    if GAPS * needed + MORE <= left:
+        keep_freed_memory()
     return window
 
 
