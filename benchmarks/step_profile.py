@@ -12,7 +12,8 @@ import argparse
 import tempfile
 import time
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -20,11 +21,13 @@ from typing import Any
 import torch
 
 from biomask import api
+from biomask.allocator import freed_memory_kept
 from biomask.data.dataset import open_dataset
 from biomask.device import choose_device
 from biomask.progress import Silent
 from biomask.training import loop, segmentation
 from biomask.training.distributed import World
+from biomask.training.loop import Trainer
 from biomask.training.setup import Place, make_trainer
 from biomask.transforms import normalization_of
 from common import data_root, record
@@ -43,7 +46,9 @@ def main() -> None:
                             "sets": {n: profile(n, options.steps) for n in options.sets}})
 
 
-def profile(name: str, steps: int) -> dict[str, Any]:
+@contextmanager
+def prepared(name: str) -> Iterator[Trainer]:
+    """A trainer of the recipe `default` before its first step, with all images in memory."""
     folder, data = SETS[name]
     recipe = api.resolve_recipe(api.TrainOptions(minutes=10, data=data))
     dataset = open_dataset(data_root() / folder, recipe.data, normalization_of(recipe.normalization))
@@ -53,6 +58,11 @@ def profile(name: str, steps: int) -> dict[str, Any]:
         trainer._prepare()
         for i in range(len(trainer.objective.training)):
             trainer.objective.training.item(i)
+        yield trainer
+
+
+def profile(name: str, steps: int) -> dict[str, Any]:
+    with prepared(name) as trainer, freed_memory_kept():
         learnt = trainer.objective
         loss = learnt.combined
         object.__setattr__(learnt, "combined", lambda *given: loss(*given))

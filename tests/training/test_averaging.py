@@ -6,27 +6,28 @@ import pytest
 import torch
 from torch import nn
 
-from biomask.training.averaging import update_average, weights_of
+from biomask.training.averaging import EVERY, update_average, weights_of
 
 
 @pytest.mark.parametrize("share", [1.0, 0.5, 0.25])
-def test_is_the_mean_of_all_steps_with_weights_of_polynomial_decay(share):
-    network, steps, power = nn.BatchNorm1d(3), 40, 1 / share
+def test_is_the_mean_of_each_so_manyth_step_with_weights_of_polynomial_decay(share):
+    network, counted, power = nn.BatchNorm1d(3), 40, 1 / share
     rng = torch.Generator().manual_seed(0)
     seen, average = [], {}
-    for step in range(1, steps + 1):
+    for step in range(1, EVERY * counted + 1):
         with torch.no_grad():
             network.weight.copy_(torch.rand(3, generator=rng))
             network.running_mean.copy_(torch.rand(3, generator=rng))
             network.num_batches_tracked.fill_(step)
-        seen.append({k: v.clone() for k, v in network.state_dict().items()})
+        if step % EVERY == 1:
+            seen.append({k: v.clone() for k, v in network.state_dict().items()})
         update_average(average, network, share, step)
     # Γ(s + p - 1) / Γ(s), which grows as s^(p - 1)
-    counts = torch.exp(torch.lgamma(torch.arange(1, steps + 1) + power - 1.0) - torch.lgamma(torch.arange(1.0, steps + 1)))
+    counts = torch.exp(torch.lgamma(torch.arange(1, counted + 1) + power - 1.0) - torch.lgamma(torch.arange(1.0, counted + 1)))
     for key in ("weight", "running_mean"):
         expected = (torch.stack([s[key] for s in seen]) * counts[:, None]).sum(0) / counts.sum()
         torch.testing.assert_close(average[key], expected)
-    assert int(average["num_batches_tracked"]) == steps
+    assert int(average["num_batches_tracked"]) == EVERY * (counted - 1) + 1
 
 
 def test_the_network_has_its_own_weights_again():

@@ -6,13 +6,17 @@ import pytest
 import torch
 
 from biomask.checkpoint import load_model
+from biomask.data.dataset import open_dataset
 from biomask.errors import InputError
+from biomask.recipe import Recipe
 from biomask.training import budget, guard
 from biomask.training.guard import MOST_RETRIES, diagnosis, gradient_norm, nothing_learnt, why_nothing
 from biomask.training.loop import Trainer
 from biomask.training.objective import Score
+from biomask.training.optimizer import make_optimizer
 from biomask.training.resume import LogRow
 from biomask.training.validation import Judge
+from biomask.transforms import normalization_of
 
 
 class Broken:
@@ -74,14 +78,15 @@ def test_the_cause_is_named(worst, says):
 @pytest.mark.parametrize("largest", [None, 0.5, 100.0])
 def test_the_norm_is_that_of_all_gradients(largest):
     network = torch.nn.Linear(3, 2)
+    optimizer = make_optimizer(network, Recipe(name="r").training, torch.device("cpu"))
     network(torch.ones(1, 3)).square().sum().backward()
     before = torch.cat([p.grad.flatten() for p in network.parameters()])
-    assert gradient_norm(network, largest) == pytest.approx(float(before.norm()), rel=1e-5)
+    assert gradient_norm(optimizer, largest) == pytest.approx(float(before.norm()), rel=1e-5)
     after = torch.cat([p.grad.flatten() for p in network.parameters()])
     factor = 1 if largest is None else min(1, largest / float(before.norm()))
     assert torch.allclose(after, before * factor, rtol=1e-4)
     network.weight.grad[0, 0] = math.nan
-    assert not math.isfinite(gradient_norm(network, largest))
+    assert not math.isfinite(gradient_norm(optimizer, largest))
 
 
 FLAT = [LogRow(i, 0, 1e-3, 1.0, None) for i in range(10)]
@@ -131,3 +136,16 @@ def test_scored_images_are_chosen_once(objects, tmp_path, train, heard, monkeypa
     assert {len(i) for i in seen} == {2}
     assert len(set(seen)) == 1
     assert [s for s in heard.said if "2 of the 4 images held out are scored" in s]
+
+
+def test_weights_that_are_no_numbers_find_nothing(objects, tmp_path, train):
+    """Their score is the lowest, so that the weights of before are kept; training goes on or says what is wrong by itself."""
+    train(objects, tmp_path / "m", steps=2)
+    model = load_model(tmp_path / "m")
+    for parameter in model.network.parameters():
+        torch.nn.init.constant_(parameter, math.nan)
+    recipe = model.header.recipe
+    dataset = open_dataset(objects, recipe.data, normalization_of(recipe.normalization))
+    score = Judge(dataset, model.task, torch.device("cpu"), range(len(dataset))).score(model.network)
+    assert score.value == 0.0
+    assert score.barren

@@ -8,20 +8,27 @@ from contextlib import contextmanager
 import torch
 from torch import Tensor, nn
 
+#: The average is over the weights of each so manyth step: those between differ by little, and cost as much.
+EVERY = 8
+
 
 def update_average(average: dict[str, Tensor], network: nn.Module, share: float, step: int) -> None:
-    """Move the average towards the weights and batch statistics of step 1, 2, …, in place; an empty one becomes a copy of them.
+    """Move the average towards the weights and batch statistics of step 1, 1 + `EVERY`, …, in place; an empty one becomes a copy.
 
-    It looks back on about this share of the steps so far, however many they are: those of step s count as s^(1 / share - 1)
-    (polynomial decay, Shamir and Zhang 2013, arXiv:1212.1824, section 4 with 1 + eta = 1 / share).
+    Other steps are left out. It looks back on about this share of the steps so far, however many they are: of those counted, the
+    weights of number s count as s^(1 / share - 1) (polynomial decay, Shamir and Zhang 2013, arXiv:1212.1824, section 4 with
+    1 + eta = 1 / share).
     """
+    number, between = divmod(step - 1, EVERY)
+    if between:
+        return
     now = network.state_dict()
     if not average:
         average.update({k: v.detach().clone() for k, v in now.items()})
         return
     keys = [k for k, v in now.items() if v.is_floating_point()]
     with torch.no_grad():
-        torch._foreach_lerp_([average[k] for k in keys], [now[k] for k in keys], 1 / (1 + share * (step - 1)))
+        torch._foreach_lerp_([average[k] for k in keys], [now[k] for k in keys], 1 / (1 + share * number))
         for key in now.keys() - set(keys):
             average[key].copy_(now[key])
 

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from biomask.errors import InputError
 
@@ -24,14 +24,14 @@ LOWER = 0.3
 SHARE, STEPS, VALIDATIONS, FALL = 0.3, 200, 3, 0.05
 
 
-def gradient_norm(network: nn.Module, largest: float | None) -> float:
+def gradient_norm(optimizer: torch.optim.Optimizer, largest: float | None) -> float:
     """Norm of all gradients; scales them down to `largest`. NaN or infinite where any gradient or the loss was."""
-    parameters = [p for p in network.parameters() if p.grad is not None]
-    norm = torch.nn.utils.get_total_norm([p.grad for p in parameters if p.grad is not None])
-    found = float(norm)
-    if largest is not None and not found <= largest:  # scaling by 1 would cost as much
-        torch.nn.utils.clip_grads_with_norm_(parameters, largest, norm)
-    return found
+    gradients = [p.grad for group in optimizer.param_groups for p in group["params"] if p.grad is not None]
+    norm = float(torch.nn.utils.get_total_norm(gradients))
+    if largest is not None and not norm <= largest:  # scaling by 1 would cost as much
+        for gradient in gradients:
+            gradient.mul_(largest / norm)
+    return norm
 
 
 def diagnosis(images: Tensor, loss: float, norm: float, rate: float, step: int) -> str:

@@ -185,9 +185,9 @@ class Trainer:
         """(loss, norm of its gradients), which are in the network then."""
         torch.manual_seed(((self.recipe.training.seed * 1_000_003 + self.state.step) * 4099 + self.world.rank) % 2**63)
         loss = self.objective.loss(self.wrapped, batch, low=low)
-        self.optimizer.zero_grad(set_to_none=True)
+        self.optimizer.zero_grad(set_to_none=False)
         loss.backward()  # type: ignore[no-untyped-call]
-        return float(loss.detach()), gradient_norm(self.network, self.recipe.training.clip)
+        return float(loss.detach()), gradient_norm(self.optimizer, self.recipe.training.clip)
 
     def _go_back(self, found: str) -> None:
         """To the saved state, with a lower rate; raises after a few times."""

@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING
 import torch
 from torch import nn
 
+from biomask.training.flat import in_a_row
+
 if TYPE_CHECKING:
     from biomask.recipe import TrainingSettings
 
@@ -19,11 +21,12 @@ def make_optimizer(network: nn.Module, settings: TrainingSettings, device: torch
     """AdamW, Adam or SGD; weights decay, biases and normalisation do not.
 
     AdamW takes the decay from the weights, the others add it, times the weights, to the gradient: an L2 penalty of half of it.
+    Both kinds of parameters are put in a row each, on the device where they are now: see `in_a_row`.
     """
     decayed = [p for p in network.parameters() if p.requires_grad and p.ndim > 1]
     others = [p for p in network.parameters() if p.requires_grad and p.ndim <= 1]
-    groups = [{"params": decayed, "weight_decay": settings.weight_decay}, {"params": others, "weight_decay": 0.0}]
-    groups = [g for g in groups if g["params"]]
+    groups = [{"params": [in_a_row(parameters)], "weight_decay": decay}
+              for parameters, decay in ((decayed, settings.weight_decay), (others, 0.0)) if parameters]
     if settings.optimizer == "sgd":
         return torch.optim.SGD(groups, lr=settings.lr, momentum=settings.momentum)
     kind = torch.optim.Adam if settings.optimizer == "adam" else torch.optim.AdamW

@@ -15,7 +15,7 @@ from biomask.io.tensors import save_tensors
 from biomask.models.head_score import HeadScore
 
 STATE_FILE = "state.safetensors"
-STATE_VERSION = 2
+STATE_VERSION = 3
 
 
 @dataclass(frozen=True)
@@ -138,14 +138,10 @@ def _below(prefix: str, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
 
 
 def _restore_optimizer(optimizer: torch.optim.Optimizer, tensors: dict[str, Tensor]) -> None:
-    """Each value in the memory format of its parameter: fused optimisers walk through both in the order of memory."""
-    parameters = [p for group in optimizer.param_groups for p in group["params"]]
     values: dict[int, dict[str, Tensor]] = {}
     for key, tensor in tensors.items():
         index, _, name = key.partition(".")
-        like = parameters[int(index)]
-        values.setdefault(int(index), {})[name] = (
-            torch.empty_like(like, dtype=tensor.dtype, requires_grad=False).copy_(tensor) if tensor.shape == like.shape else tensor)
+        values.setdefault(int(index), {})[name] = tensor
     optimizer.load_state_dict({"state": values, "param_groups": optimizer.state_dict()["param_groups"]})
 
 

@@ -84,6 +84,7 @@ class Judge:
               cut: float = 0.5) -> npt.NDArray[np.float64]:
         """Sums of one image that `summary` takes, so that those of several can be added."""
         _, labels, ignore = self.dataset.item(i)
+        maps = np.where(np.isfinite(maps), maps, 0)  # of weights that a far too high rate ruined: they find nothing
         found = decide(maps, self.task, cut)
         if self.task.kind == "multilabel":
             tables = [confusion_matrix(t, p, 2, ignore).ravel() for t, p in zip(labels, found, strict=True)]
