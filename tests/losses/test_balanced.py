@@ -37,3 +37,10 @@ def test_a_small_group_counts_as_much_as_all_others():
     target = group.float()
     assert float(balanced_cross_entropy(right, target, group)) < 1e-6
     assert float(balanced_cross_entropy(wrong, target, group)) == pytest.approx(10.0, rel=1e-4)
+
+
+def test_0_and_1_are_as_good_as_bool():
+    logits, target = torch.randn(2, 2, 7, 6, generator=torch.Generator().manual_seed(0)).unbind()
+    group, ignore = logits > 0.5, target < -0.5
+    found = balanced_cross_entropy(logits, target.sigmoid(), group.float(), ignore.float())
+    assert torch.equal(found, balanced_cross_entropy(logits, target.sigmoid(), group, ignore))

@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 from torch.nn import functional as F
 
 from biomask.data.targets import Targets
-from biomask.losses import CombinedLoss, LossWeights, cross_entropy, soft_dice_loss
+from biomask.losses import CombinedLoss, LossWeights, cross_entropy, focal_loss, soft_dice_loss
+from biomask.losses.dice import one_hot
 
 
 def of_classes(loss):
@@ -105,6 +106,24 @@ class TestEveryLoss:
         better = logits + confident(target, 3, by=1.0)
         assert loss(logits, target).shape == ()
         assert loss(better, target) < loss(logits, target)
+
+
+class TestOneHot:
+    @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+    @pytest.mark.parametrize("size", [(4, 5), (2, 3, 4)])
+    def test_equals_torchs(self, size, dtype):
+        logits, target, _ = sample(size=size, classes=5, dtype=dtype)
+        for like in (logits[:, :3], logits[:, :3].movedim(1, -1).contiguous().movedim(-1, 1)):
+            found = one_hot(target % 3, like)
+            assert found.dtype == dtype
+            assert torch.equal(found, F.one_hot(target % 3, 3).movedim(-1, 1).to(dtype))
+            assert torch.equal(one_hot(found, like), found)
+
+    def test_losses_take_it_in_place_of_classes(self):
+        logits, target, ignore = sample(ignored=0.3)
+        weights = torch.tensor([0.5, 2.0, 3.0])
+        for loss in (cross_entropy, soft_dice_loss, lambda *given: focal_loss(*given, class_weights=weights)):
+            assert torch.equal(loss(logits, one_hot(target, logits), ignore), loss(logits, target, ignore))
 
 
 class TestCrossEntropy:

@@ -11,7 +11,6 @@ from torch import Tensor, nn
 
 from biomask.losses.cross_entropy import cross_entropy, focal_loss
 from biomask.losses.dice import one_hot, soft_dice_loss
-from biomask.losses.precision import at_least_float32
 from biomask.losses.published import (
     attention_dice_loss,
     binary_attention_dice_loss,
@@ -93,19 +92,23 @@ class CombinedLoss(nn.Module):
         self.register_buffer("class_weights", given)
 
     def forward(self, logits: Tensor, targets: TargetsLike) -> Tensor:
-        logits = at_least_float32(logits).contiguous()  # once: each part is twice as fast on it as on channels-last bfloat16
+        # Once: each part is twice as fast on it as on channels-last bfloat16.
+        logits = logits.to(torch.promote_types(logits.dtype, torch.float32), memory_format=torch.contiguous_format)
         w, ignore = self.weights, targets.ignore
         if targets.structures is not None:
             return self._of_structures(logits, targets.structures, ignore)
         if targets.classes is None:
             return logits.new_zeros(())
         maps = 2 * (targets.distance is not None)
-        total = self._of_classes(logits[:, : logits.shape[1] - maps], targets.classes, targets.weight, ignore)
+        classes = logits[:, : logits.shape[1] - maps]
+        truth = one_hot(targets.classes, classes)
+        total = self._of_classes(classes, truth, targets.weight, ignore)
         if targets.distance is not None and targets.border is not None:
-            objects = targets.classes > 0
-            total = total + w.distance * balanced_cross_entropy(logits[:, -2], targets.distance, objects, ignore)
-            total = total + w.border * balanced_cross_entropy(logits[:, -1], targets.border, targets.border > 0,
-                                                              unknown_or(ignore, ~objects), share=BORDER_SHARE)
+            background = truth[:, 0]
+            total = total + w.distance * balanced_cross_entropy(logits[:, -2], targets.distance, 1 - background, ignore)
+            unknown = background if ignore is None else background.maximum(ignore.to(background.dtype))
+            total = total + w.border * balanced_cross_entropy(logits[:, -1], targets.border, targets.border, unknown,
+                                                              share=BORDER_SHARE)
         return total
 
     def _of_structures(self, logits: Tensor, target: Tensor, ignore: Tensor | None) -> Tensor:
@@ -124,18 +127,18 @@ class CombinedLoss(nn.Module):
         return total
 
     def _of_classes(self, logits: Tensor, target: Tensor, weight: Tensor | None, ignore: Tensor | None) -> Tensor:
-        """Of classes that exclude each other; weight: of each pixel in cross-entropy and focal loss."""
+        """Of classes that exclude each other; target: `one_hot`; weight: of each pixel in cross-entropy and focal loss."""
         w, total = self.weights, logits.new_zeros(())
         if w.published == "attention":
             return attention_dice_loss(logits, target, ignore)
         if w.published is not None:
-            return BINARY[w.published](one_against_rest(logits), one_hot(target, logits)[:, 1:], ignore)
+            return BINARY[w.published](one_against_rest(logits), target[:, 1:], ignore)
         if w.cross_entropy:
             total = total + w.cross_entropy * cross_entropy(logits, target, ignore, class_weights=self.class_weights, weight=weight)
         if w.dice:
             total = total + w.dice * soft_dice_loss(logits, target, ignore)
         if w.tversky:
-            total = total + w.tversky * self._tversky(one_against_rest(logits), one_hot(target, logits)[:, 1:], ignore)
+            total = total + w.tversky * self._tversky(one_against_rest(logits), target[:, 1:], ignore)
         if w.focal:
             total = total + w.focal * focal_loss(logits, target, ignore, gamma=w.focal_gamma, class_weights=self.class_weights,
                                                  weight=weight)
@@ -143,8 +146,3 @@ class CombinedLoss(nn.Module):
 
     def _tversky(self, logits: Tensor, target: Tensor, ignore: Tensor | None) -> Tensor:
         return binary_tversky_loss(logits, target, ignore, alpha=self.weights.tversky_alpha, beta=self.weights.tversky_beta)
-
-
-def unknown_or(ignore: Tensor | None, left_out: Tensor) -> Tensor:
-    """Pixels that do not count: bool (B, *S)."""
-    return left_out if ignore is None else ignore | left_out

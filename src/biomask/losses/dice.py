@@ -12,7 +12,7 @@ def soft_dice_loss(logits: Tensor, target: Tensor, ignore: Tensor | None = None,
     """Mean over images and classes of 1 - (2 Σ p y + smooth) / (Σ p + Σ y + smooth), sums over known pixels (Milletari et al.
     2016, arXiv:1606.04797, with plain sums below in place of those of squares).
 
-    logits: float (B, K, *S). target: int64 (B, *S), 0..K-1. ignore: bool (B, *S), True = unknown.
+    logits: float (B, K, *S). target: int64 (B, *S), 0..K-1, or its `one_hot`. ignore: bool (B, *S), True = unknown.
     Background counts as a class. A class that an image lacks costs what is predicted of it, less with a larger
     `smooth`. Range 0..1: 0 where it is right and sure; 1 - smooth / (n + smooth) where each of n pixels of two classes is surely
     taken for the other.
@@ -23,10 +23,13 @@ def soft_dice_loss(logits: Tensor, target: Tensor, ignore: Tensor | None = None,
 
 
 def one_hot(target: Tensor, like: Tensor) -> Tensor:
-    """1 in the channel of the true class: int64 (B, *S) → as `like`, (B, K, *S). Much quicker than torch's, whose integers are
-    moved about."""
-    classes = torch.arange(like.shape[1], device=like.device).reshape(-1, *[1] * (like.ndim - 2))
-    return (target.unsqueeze(1) == classes).to(like.dtype)
+    """1 in the channel of the true class: int64 (B, *S) → as `like`, (B, K, *S); what is one already comes back. Much quicker than
+    torch's, whose integers are moved about."""
+    if target.ndim == like.ndim:
+        return target.to(like.dtype)
+    classes = torch.arange(like.shape[1], device=like.device, dtype=like.dtype).reshape(-1, *[1] * (like.ndim - 2))
+    # All of one type: torch compares four times as fast then.
+    return torch.eq(target.unsqueeze(1).to(like.dtype), classes, out=torch.empty_like(like))
 
 
 def dice_sums(probabilities: Tensor, truth: Tensor, ignore: Tensor | None) -> tuple[Tensor, Tensor]:
@@ -34,4 +37,5 @@ def dice_sums(probabilities: Tensor, truth: Tensor, ignore: Tensor | None) -> tu
     if ignore is not None:
         known = (~ignore).unsqueeze(1)
         probabilities, truth = probabilities * known, truth * known
-    return (probabilities * truth).flatten(2).sum(dim=2), (probabilities + truth).flatten(2).sum(dim=2)
+    both, found, there = (t.flatten(2).sum(dim=2) for t in (probabilities * truth, probabilities, truth))
+    return both, found + there

@@ -59,12 +59,16 @@ def balanced_cross_entropy(logits: Tensor, target: Tensor, group: Tensor, ignore
                            share: float = 0.5) -> Tensor:
     """Mean over images of share · mean over the group + (1 - share) · mean over the others of `binary_cross_entropy`.
 
-    logits, target: float (B, *S). group, ignore: bool (B, *S); what is ignored is in neither. A part without pixels counts 0.
-    Range 0..∞.
+    logits, target: float (B, *S). group, ignore: (B, *S), bool or 0 and 1; what is ignored is in neither. A part without pixels
+    counts 0. Range 0..∞.
     """
     losses = _each_pixel(logits, target).flatten(1)
-    known = torch.ones_like(group) if ignore is None else ~ignore
-    parts = [(group & known).flatten(1), (~group & known).flatten(1)]
+    group = group.to(losses.dtype).flatten(1)
+    if ignore is None:
+        parts = [group, 1 - group]
+    else:
+        known = 1 - ignore.to(losses.dtype).flatten(1)
+        parts = [group * known, known - group * known]
     means = [(losses * p).sum(dim=1) / p.sum(dim=1).clamp(min=1) for p in parts]
     return (share * means[0] + (1 - share) * means[1]).mean()
 
