@@ -1,6 +1,7 @@
 """Labels of one program become those of another, pixel for pixel."""
 
 import json
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -14,7 +15,9 @@ from biomask import api
 from biomask.errors import BiomaskError, InputError, ManyErrors, PairingError, ReadError, UsageError, WriteError
 from biomask.exports.formats import FORMATS, OUTLINES
 from biomask.io import read_label_values
+from biomask.io.annotations import SHAPE_SUFFIXES, SHAPE_WRITERS
 from biomask.io.files import write_picture
+from biomask.shapes import Annotations, Shape
 
 
 def objects(seed: int = 0, size: tuple[int, int] = (60, 80)) -> np.ndarray:
@@ -55,7 +58,7 @@ def test_there_and_back(tmp_path, first, second):
         api.convert(source, tmp_path / "b", second, images=data / "images")
         source = tmp_path / "b"
     done = api.convert(source, tmp_path / "back", "labels", images=data / "images")
-    assert len(done.files) == 2
+    assert [f.name for f in done.files] == ["im 0.tif", "im 1.tif", "legend.json"]
     for i in range(2):
         assert same_objects(tifffile.imread(tmp_path / "back" / f"im {i}.tif"), objects(i))
 
@@ -128,8 +131,11 @@ def test_structures_go_into_a_folder_each(tmp_path):
     done = api.convert(tmp_path / "data", tmp_path / "out", "masks")
     assert {p.relative_to(tmp_path / "out").as_posix() for p in done.files} == {"disc/x.tif", "cup/x.tif", "legend.json"}
     assert (read_label_values(tmp_path / "out" / "cup" / "x.tif").array[0] == 255).sum() == 75
-    with pytest.raises(BiomaskError, match="overlap"):
-        api.convert(tmp_path / "data", tmp_path / "ids", "labels")
+    done = api.convert(tmp_path / "data", tmp_path / "ids", "labels")
+    assert (tifffile.imread(tmp_path / "ids" / "disc" / "x.tif") == 1).sum() == 315
+    assert done.objects == 2
+    with pytest.raises(WriteError, match="--overwrite"):
+        api.convert(tmp_path / "data", tmp_path / "out", "masks")
 
 
 def test_one_file_is_enough(tmp_path):
@@ -251,6 +257,136 @@ class TestNamesInCoco:
         assert not (tmp_path / "out").exists()
 
 
+def listed(path: Path) -> list[str]:
+    return [i["file_name"] for i in json.loads(path.read_text(encoding="utf-8"))["images"]]
+
+
+class TestImagesInFolders:
+    """a/1 and b/1 are two images, in every format."""
+
+    NAMES = ("a/1", "b/1", "b/deep/1")
+
+    @pytest.fixture
+    def data(self, tmp_path) -> Path:
+        for i, name in enumerate(self.NAMES):
+            write_picture(tmp_path / "data" / "images" / f"{name}.png", np.full((60, 80), i, np.uint8))
+            write_picture(tmp_path / "data" / "labels" / f"{name}.png", objects(i).astype(np.uint8))
+        return tmp_path / "data"
+
+    @pytest.mark.parametrize("to", [f for f in FORMATS if f != "masks"])
+    def test_there_and_back(self, tmp_path, data, to):
+        done = api.convert(data, tmp_path / "to", to)
+        if to == "coco":
+            assert listed(done.files[0]) == ["a/1.png", "b/1.png", "b/deep/1.png"]
+        else:
+            names = [f.relative_to(tmp_path / "to").with_suffix("").as_posix() for f in done.files if f.suffix != ".json" or
+                     to == "labelme"]
+            assert names == list(self.NAMES)
+        api.convert(tmp_path / "to", tmp_path / "back", "labels", images=data / "images")
+        for i, name in enumerate(self.NAMES):
+            assert same_objects(tifffile.imread(tmp_path / "back" / f"{name}.tif"), objects(i))
+        assert api.evaluate(tmp_path / "back", data / "labels").scores["mean"]["ap"] == 1.0
+
+    def test_coco_to_coco(self, tmp_path, data):
+        """With its images or alone, folders stay."""
+        (first,) = api.convert(data, tmp_path / "1.json", "coco").files
+        (alone,) = api.convert(first, tmp_path / "2.json", "coco").files
+        (with_images,) = api.convert(first, tmp_path / "3.json", "coco", images=data / "images").files
+        assert alone.read_bytes() == with_images.read_bytes() == first.read_bytes()
+
+    def test_other_peoples_paths(self, tmp_path):
+        source = write_coco(tmp_path / "in" / "x.json", ["b\\1.png", "c/1.png"])
+        assert listed(api.convert(source, tmp_path / "y.json", "coco").files[0]) == ["b/1.png", "c/1.png"]
+
+    def test_two_of_one_name_in_the_end(self, tmp_path):
+        source = write_coco(tmp_path / "in" / "x.json", ["b\\1.png", "b/1.png"])
+        with pytest.raises(ManyErrors, match=r"both be called b/1\.png"):
+            api.convert(source, tmp_path / "y.json", "coco")
+
+    def test_parts_have_their_folder(self, tmp_path):
+        for part in ("train", "test"):
+            write_ids(tmp_path / "data" / part)
+        (file,) = api.convert(tmp_path / "data", tmp_path / "x.json", "coco").files
+        assert sorted(listed(file)) == [f"{p}/images/im {i}.png" for p in ("test", "train") for i in range(2)]
+        shutil.rmtree(tmp_path / "data" / "train" / "labels")
+        shutil.rmtree(tmp_path / "data" / "test" / "labels")
+        done = api.convert(file, tmp_path / "back", "labels", images=tmp_path / "data")
+        assert len(done.files) == 5
+
+    def test_labels_alone(self, tmp_path, data):
+        done = api.convert(data / "labels", tmp_path / "x.json", "coco", {"kind": "instances"})
+        assert listed(done.files[0]) == ["a/1.tif", "b/1.tif", "b/deep/1.tif"]
+        assert [n for n in done.notes if "3 images called like the labels" in n and "--images" in n]
+        done = api.convert(data / "labels", tmp_path / "y.json", "coco", {"kind": "instances"}, images=data / "images")
+        assert listed(done.files[0]) == ["a/1.png", "b/1.png", "b/deep/1.png"]
+        assert done.notes == ()
+
+    def test_outlines_that_name_their_image(self, tmp_path, data):
+        api.convert(data, tmp_path / "shapes", "labelme")
+        assert json.loads((tmp_path / "shapes" / "b" / "1.json").read_text(encoding="utf-8"))["imagePath"] == "1.png"
+        done = api.convert(tmp_path / "shapes", tmp_path / "x.json", "coco")
+        assert listed(done.files[0]) == ["a/1.png", "b/1.png", "b/deep/1.png"]
+        assert done.notes == ()
+
+    def test_structures_are_the_outer_folders(self, tmp_path, data):
+        shutil.rmtree(data / "labels")
+        for name in self.NAMES:
+            for n, s in enumerate(("disc", "cup")):
+                mask = np.zeros((60, 80), np.uint8)
+                mask[5:20, 5:30 - 9 * n] = 255
+                write_picture(data / s / f"{name}.png", mask)
+        done = api.convert(data, tmp_path / "out", "masks")
+        assert {f.relative_to(tmp_path / "out").as_posix() for f in done.files} == {
+            "legend.json", *(f"{s}/{name}.tif" for s in ("disc", "cup") for name in self.NAMES)}
+        again = api.convert(tmp_path / "out", tmp_path / "again", "masks", images=data / "images")
+        assert len(again.files) == 7
+        assert api.evaluate(tmp_path / "again", data).scores["mean"]["dice"] == 1.0
+
+
+def test_few_objects_stay_objects(tmp_path):
+    """Where each image has the ids 1 to 3 they would pass for classes: labels say what they are."""
+    ids = np.zeros((30, 40), np.uint8)
+    ids[3:9, 3:9], ids[9:15, 3:9], ids[20:25, 20:30] = 1, 2, 3
+    for name in ("x", "y"):
+        write_picture(tmp_path / "data" / "images" / f"{name}.png", np.zeros(ids.shape, np.uint8))
+        write_picture(tmp_path / "data" / "labels" / f"{name}.png", ids)
+    api.convert(tmp_path / "data", tmp_path / "labels", "labels", {"kind": "instances"})
+    for source in (tmp_path / "labels", tmp_path / "labels" / "x.tif"):
+        done = api.convert(source, tmp_path / f"to {source.name}", "geojson")
+        assert "classification" not in done.files[0].read_text(encoding="utf-8")
+    scores = api.evaluate(tmp_path / "labels", tmp_path / "data" / "labels").scores
+    assert (scores["kind"], scores["mean"]["ap"]) == ("instances", 1.0)
+
+
+@pytest.mark.parametrize("via", ["geojson", "labelme", "napari", "coco"])
+def test_outlines_of_classes_are_objects_too(tmp_path, via):
+    """Two that touch and have one class, and another of a second class: three ids."""
+    shapes = [Shape((np.array([(x, 5), (x + 10, 5), (x + 10, 15), (x, 15)], float),), name)
+              for x, name in ((5, "cell"), (15, "cell"), (30, "bud"))]
+    drawn = Annotations(tuple(shapes), (30, 50), (), "x.png")
+    (tmp_path / "in").mkdir()
+    SHAPE_WRITERS[via](tmp_path / "in" / f"x{SHAPE_SUFFIXES[via]}", drawn)
+    write_picture(tmp_path / "images" / "x.png", np.zeros((30, 50), np.uint8))
+    done = api.convert(tmp_path / "in", tmp_path / "ids", "labels", images=tmp_path / "images")
+    assert done.objects == 3
+    assert any("of which class" in n for n in done.notes)
+    ids = tifffile.imread(done.files[0])
+    assert len({ids[10, 10], ids[10, 20], ids[10, 35], 0}) == 4
+    done = api.convert(tmp_path / "in", tmp_path / "masks", "masks", {"kind": "classes"}, images=tmp_path / "images")
+    assert len(np.unique(tifffile.imread(done.files[0]))) == 3
+
+
+@pytest.mark.parametrize("to", ["coco", "geojson"])
+def test_labels_are_not_written_over(tmp_path, to):
+    source = write_coco(tmp_path / "x.json", ["x.png"])
+    if to == "geojson":
+        (source,) = api.convert(source, tmp_path, "geojson").files
+    before = source.read_bytes()
+    with pytest.raises(UsageError, match="labels that are read"):
+        api.convert(source, source if to == "coco" else tmp_path, to, overwrite=True)
+    assert source.read_bytes() == before
+
+
 class TestUnknown:
     """Pixels where nothing is known stay so, or it is said."""
 
@@ -308,8 +444,8 @@ class TestPlanes:
         told = {"kind": "instances", "z": "each"}
         for source in (stack, stack / "labels"):
             done = api.convert(source, tmp_path / f"out {source.name}", "labels", told)
-            assert [f.name for f in done.files] == [f"v_z{z:03d}.tif" for z in range(4)]
-            for z, file in enumerate(done.files):
+            assert [f.name for f in done.files] == [*(f"v_z{z:03d}.tif" for z in range(4)), "legend.json"]
+            for z, file in enumerate(done.files[:4]):
                 assert np.array_equal(tifffile.imread(file), ids[z])
 
     @pytest.mark.parametrize("to", ["coco", "labelme", "geojson"])

@@ -31,18 +31,19 @@ MOST_NOTES = 20
 
 def convert(
     labels: Annotated[Path, typer.Argument(
-        metavar="LABELS", help="A folder of images and labels, a folder of labels, or one file of labels.")],
+        metavar="LABELS", help="A folder of images and labels, a folder of labels, what 'biomask predict' wrote, or one file of "
+                               "labels.")],
     to: Annotated[str, typer.Option(
         "--to", metavar="FORM", help="geojson (QuPath), roi (ImageJ, Fiji), labelme, napari, coco, labels (a number an object, "
                                      "as TIFF) or masks (a value a class, as TIFF).")],
     out: Annotated[Path, typer.Option("--out", "-o", help="Folder to write into; with --to coco also the name of a .json file.")],
     images: Annotated[Path | None, typer.Option(
         "--images", metavar="FOLDER", help="Where the images are, if not beside the labels. Outlines need them to become pixels of "
-                                           "the same size. Default: found.")] = None,
+                                           "the same size, COCO for their names. Default: found.")] = None,
     masks: Annotated[Path | None, typer.Option(
         "--masks", metavar="FOLDER", rich_help_panel=DATA,
-        help="Which labels are meant, where LABELS holds several: a folder or its name, a COCO file, or GT or ST. "
-             "Default: found.")] = None,
+        help="Which labels are meant, where LABELS holds several: a folder or its name, a COCO file, or GT or ST; of what 'biomask "
+             "predict' wrote labels or masks. Default: found.")] = None,
     kind: Labels = None,
     ignore: Ignore = None,
     legend: LegendText = None,
@@ -57,6 +58,7 @@ def convert(
     """Write labels in the form of another program.
 
     Outlines are passed on as they are. Outlines drawn around pixels follow their edges, so that no pixel is lost on the way back.
+    Of what 'biomask predict' wrote, objects are those of its labels, or of masks that were corrected since, and it is said which.
     """
     from biomask import api
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path, PurePosixPath, PureWindowsPath
+from pathlib import Path, PurePosixPath
 
 import numpy as np
 import numpy.typing as npt
@@ -19,38 +19,40 @@ from biomask.data.encoding import Encoding
 from biomask.data.facts import Inspected
 from biomask.data.inference import infer_encoding
 from biomask.data.layouts import find_layout
+from biomask.data.naming import normal
 from biomask.data.pairing import Layout, Pair, Truth, label_files, truth_of, unread_error, where_of
 from biomask.data.survey import survey
 from biomask.data.truth import read_truth
 from biomask.data.two_folders import paired
 from biomask.data.understand import split_planes, structures_of
-from biomask.errors import BiomaskError, InputError, ManyErrors, MissingPathError, PairingError, UsageError, WriteError
-from biomask.exports.formats import FORMATS, OUTLINES
+from biomask.errors import BiomaskError, InputError, ManyErrors, MissingPathError, UsageError
+from biomask.exports.formats import FORMATS
+from biomask.exports.from_predictions import as_predictions, convert_predictions, read_anew
 from biomask.exports.pixels import write_pixels
-from biomask.exports.predicted import with_keypoints
+from biomask.exports.written import (
+    CLASSES_LOST,
+    LEGEND_FILE,
+    OF_LABELS,
+    Converted,
+    Named,
+    Writing,
+    check_targets,
+    draws,
+    of_structure,
+    targets_of,
+)
 from biomask.image import Image
 from biomask.instances.trace import objects_of, outlines
-from biomask.io import read_image
-from biomask.io.annotations import SHAPE_SUFFIXES, SHAPE_WRITERS, sniff
-from biomask.io.coco import write_coco
-from biomask.io.files import require_writable, write_text
-from biomask.labels import Labels, Legend
+from biomask.io import read_image, relative_stem
+from biomask.io.annotations import sniff
+from biomask.labels import LabelKind, Labels, Legend
 from biomask.progress import Progress, Silent
 from biomask.recipe import DataSettings
 from biomask.shapes import Annotations, Shape, on_plane
 from biomask.stored import WHOLE, Plane
+from biomask.words import count
 
-
-@dataclass(frozen=True)
-class Converted:
-    """What was written."""
-
-    out: Path
-    files: tuple[Path, ...]
-    objects: int
-    """Outlines or ids written, all images together; of class masks the number of masks."""
-    notes: tuple[str, ...]
-    """What could not be kept or is written in another way, by image."""
+__all__ = ["Converted", "convert"]
 
 
 @dataclass(frozen=True)
@@ -71,12 +73,8 @@ class _Reading:
     settings: DataSettings
     encoding: Encoding | None
     """What pixels mean; None where outlines go to outlines."""
-    pointed: Mapping[Path, Annotations]
-    """Predictions with keypoints, by the file of the mask."""
-
-    def predicted(self, pair: Pair) -> Annotations | None:
-        """What was predicted for a pair, where it has keypoints."""
-        return self.pointed.get(pair.truth.files[0].resolve()) if self.pointed and pair.truth is not None else None
+    names: Mapping[str, str]
+    """Of images in COCO, by the names of pairs."""
 
 
 def convert(source: str | Path, out: str | Path, to: str, settings: DataSettings | None = None, *,
@@ -85,47 +83,103 @@ def convert(source: str | Path, out: str | Path, to: str, settings: DataSettings
     """Write the labels in `source` for another program.
 
     source: a data folder, a folder of labels, one of predictions, or one file. to: one of FORMATS. masks: where the labels are in
-    a data folder, as in training. images: where the images are, for formats that state their size. out: a folder, or the file for
-    COCO.
+    a data folder, as in training; in one of predictions "labels" or "masks". images: where the images are, for formats that state
+    their size, and for their names. out: a folder, or the file for COCO.
     Raises ManyErrors, after all that can be is converted, listing the rest; where pixels are read, whose meaning is inferred from
     all of them, before anything is written.
     """
     if to not in FORMATS:
         raise UsageError(f"--to {to} is not known", fix=f"one of {', '.join(FORMATS)}")
-    settings, progress, out = settings or DataSettings(), progress or Silent(), Path(out)
-    recorded = _recorded(Path(source))
-    pointed, lost = (with_keypoints(Path(source), anew=masks is not None or settings != DataSettings(), progress=progress)
-                     if to == "coco" and recorded is not None else ({}, ()))
-    if recorded is not None:
-        source = Path(source) / "masks" if (Path(source) / "run.json").is_file() else source
-        settings = settings.model_copy(update={"kind": settings.kind or "classes"})
-    layout = find_layout(source, masks) if masks is not None else _layout(Path(source), images)
+    settings, progress, out, source = settings or DataSettings(), progress or Silent(), Path(out), Path(source)
+    told = as_predictions(source, settings, masks, images)
+    if told is not None:
+        return convert_predictions(told, out, to, overwrite=overwrite, progress=progress)
+    recorded = _recorded(source, settings)
+    source = recorded.source
+    layout = find_layout(source, masks) if masks is not None else _layout(source, images)
     layout = _in_planes(layout, settings)
     if layout.problems:
         raise layout.problems[0] if len(layout.problems) == 1 else ManyErrors("the labels cannot all be used:", layout.problems)
     pairs = layout.labelled
     if not pairs:
         raise InputError("holds no labels", where=source, fix="masks, or outlines of ImageJ, QuPath, LabelMe, COCO or napari")
-    targets = _targets(pairs, out, to)
-    _check_targets(targets, Path(source), overwrite)
-    reading = _Reading(settings, None, pointed)
-    encoding = _encoding([p for p in pairs if reading.predicted(p) is None], settings, to, progress)
-    if encoding is not None and recorded is not None and settings.legend is None:
-        encoding = replace(encoding, legend=_as_recorded(encoding.legend, recorded))
-    done = _convert_all(layout, targets, out, to, replace(reading, encoding=encoding), progress)
-    return replace(done, notes=(*lost, *done.notes))
+    if settings.kind is None and not structures_of(pairs):
+        settings = settings.model_copy(update={"kind": recorded.kind})
+    items = [Named(p.name, _called(p), where_of(p)) for p in pairs]
+    targets = targets_of(items, out, to)
+    check_targets(_files_of(targets, pairs, out, to), source, overwrite,
+                  inputs=[f for p in pairs if p.truth is not None for f in p.truth.files])
+    names = _file_names(pairs, layout.root) if to == "coco" else {}
+    encoding = _encoding(pairs, settings, to, progress)
+    if encoding is not None and recorded.legend is not None and settings.legend is None:
+        encoding = replace(encoding, legend=_as_recorded(encoding.legend, recorded.legend))
+    done = _convert_all(items, pairs, Writing(out, to, targets), _Reading(settings, encoding, names), progress)
+    return replace(done, notes=(*recorded.notes, *done.notes))
 
 
-def _recorded(source: Path) -> Legend | None:
-    """The legend of a folder that `predict` wrote, or `convert --to masks`; None elsewhere."""
+@dataclass(frozen=True)
+class _Recorded:
+    """What `predict` or `convert` said of pixels, beside them."""
+
+    source: Path
+    """Where they are."""
+    kind: LabelKind | None = None
+    legend: Legend | None = None
+    notes: tuple[str, ...] = ()
+    """For the user to read."""
+
+
+def _recorded(source: Path, settings: DataSettings) -> _Recorded:
+    """Of a folder that `predict` wrote, whose masks are read anew; of one that `convert` wrote pixels to, or of a file in it."""
+    home = source if source.is_dir() else source.parent
     try:
         if (source / "run.json").is_file() and (source / "masks").is_dir():
-            return Legend.from_json(json.loads((source / "run.json").read_text(encoding="utf-8"))["legend"])
-        if (source / "legend.json").is_file():
-            return Legend.from_json(json.loads((source / "legend.json").read_text(encoding="utf-8")))
+            record = json.loads((source / "run.json").read_text(encoding="utf-8"))
+            legend, flags = Legend.from_json(record["legend"]), ", ".join(read_anew(settings))
+            note = (f"masks/ is read anew, for {flags}: objects are its connected pieces, without measurements and keypoints; "
+                    f"biomask convert {source} takes the ids of labels/")
+            return _Recorded(source / "masks", None if record.get("kind") == "multilabel" else "classes", legend, (note,))
+        if (home / LEGEND_FILE).is_file():
+            said = json.loads((home / LEGEND_FILE).read_text(encoding="utf-8"))
+            return _Recorded(source, "instances") if said == OF_LABELS else _Recorded(source, "classes", Legend.from_json(said))
     except (OSError, ValueError, KeyError, TypeError, BiomaskError):
         pass
-    return None
+    return _Recorded(source)
+
+
+def _files_of(targets: Mapping[str, Path], pairs: Sequence[Pair], out: Path, to: str) -> list[Path]:
+    """All that will be written."""
+    several = () if draws(to) else structures_of(pairs)
+    files = [of_structure(t, out, s) for t in targets.values() for s in several] or list(targets.values())
+    return [*files, *([] if draws(to) else [out / LEGEND_FILE])]
+
+
+def _file_names(pairs: Sequence[Pair], root: Path) -> dict[str, str]:
+    """Of each image the path that COCO calls it by: below the folder of images, with its suffix.
+
+    It is the folder below which pairs have their names; where that is not one folder for all, as in a data set of parts, it is the
+    data folder. Planes, and images that are not known, are called like their labels.
+    """
+    pictures = {p.name: p.image for p in pairs if _has_image(p) and _is_picture(p) and p.plane == WHOLE}
+    bases = {_base(name, path) for name, path in pictures.items()}
+    base = bases.pop() if len(bases) == 1 else None
+    names = dict[str, str]()
+    for pair in pairs:
+        if pair.name in pictures:
+            within = base or (root if pair.image.is_relative_to(root) else pair.image.parent)
+            names[pair.name] = pair.image.relative_to(within).as_posix()
+        elif pair.truth is not None and pair.truth.form == "coco":
+            names[pair.name] = pair.truth.entry.replace("\\", "/")
+        else:
+            names[pair.name] = f"{pair.name}.tif"
+    return names
+
+
+def _base(name: str, path: Path) -> Path | None:
+    """The folder below which an image has the name of its pair."""
+    depth = name.count("/")
+    base = path.parents[depth] if depth < len(path.parents) else None
+    return base if base is not None and normal(relative_stem(path, base).as_posix()) == normal(name) else None
 
 
 def _as_recorded(legend: Legend, recorded: Legend) -> Legend:
@@ -181,54 +235,14 @@ def _in_planes(layout: Layout, settings: DataSettings) -> Layout:
     return split
 
 
-def _targets(pairs: Sequence[Pair], out: Path, to: str) -> dict[str, Path]:
-    """Where each pair's labels go. Raises PairingError for names that lead out of the folder, or to one file."""
-    if to == "coco":
-        file = out if out.suffix.lower() == ".json" else out / "labels.json"
-        return {p.name: file for p in pairs}
-    strange = [p for p in pairs if _leads_out(p.name)]
-    if strange:
-        raise PairingError(f"{len(strange)} names of images are no paths below a folder: "
-                           + ", ".join(repr(p.truth.entry if p.truth and p.truth.entry else p.name) for p in strange[:10])
-                           + (" …" if len(strange) > 10 else ""), where=where_of(strange[0]),
-                           fix="give names without '..' and without a folder at the root")
-    ending = SHAPE_SUFFIXES[OUTLINES[to]] if to in OUTLINES else ".tif"
-    taken: dict[str, Pair] = {}
-    for pair in pairs:
-        other = taken.setdefault(pair.name.casefold(), pair)
-        if other is not pair:
-            raise PairingError(f"{_called(other)} and {_called(pair)} would both be written as {pair.name}{ending}",
-                               where=where_of(pair), fix="rename one of them")
-    return {p.name: out / f"{p.name}{ending}" for p in pairs}
-
-
-def _leads_out(name: str) -> bool:
-    """Whether a name may lie elsewhere than below a folder, on any system."""
-    parts = name.replace("\\", "/").split("/")
-    rooted = PureWindowsPath(name)
-    return bool(rooted.drive or rooted.root) or ".." in parts or parts[-1] in ("", ".") or "\0" in name
-
-
 def _called(pair: Pair) -> str:
     """What a person calls the labels of an image."""
     return (pair.truth.entry if pair.truth is not None else "") or pair.image.name
 
 
-def _check_targets(targets: dict[str, Path], source: Path, overwrite: bool) -> None:
-    """Refuse to write among the labels or over files, before any work is done."""
-    for target in set(targets.values()):
-        if source.is_dir() and source.resolve() in target.resolve().parents:
-            raise UsageError(f"-o {target.parent} lies in {source}", fix="give another folder: nothing is written beside inputs")
-    there = [t for t in set(targets.values()) if t.exists()]
-    if there and not overwrite:
-        raise WriteError(f"{len(there)} file(s) would be written over, such as this one", where=there[0],
-                         fix="choose another -o, or --overwrite")
-    require_writable(next(iter(targets.values())).parent)
-
-
 def _encoding(pairs: Sequence[Pair], settings: DataSettings, to: str, progress: Progress) -> Encoding | None:
     """What pixels mean; None where outlines go to outlines."""
-    if _draws(to) and all(p.truth is not None and p.truth.form in ("shapes", "coco") for p in pairs):
+    if draws(to) and all(p.truth is not None and p.truth.form in ("shapes", "coco") for p in pairs):
         return None
     found = survey(_with_sizes(pairs), settings, progress)
     if found.bad:
@@ -238,13 +252,11 @@ def _encoding(pairs: Sequence[Pair], settings: DataSettings, to: str, progress: 
         raise errors[0] if len(errors) == 1 else ManyErrors(f"{len(errors)} files cannot be read, so nothing is written:", errors)
     good: Sequence[Inspected] = found.good
     encoding = infer_encoding(good, settings, structures_of(pairs))
+    if to == "labels" and settings.kind is None and encoding.form == "objects" and encoding.kind == "classes":
+        # Outlines are objects already, whatever classes they have.
+        encoding = infer_encoding(good, settings.model_copy(update={"kind": "instances"}), ())
     progress.say(f"labels: {encoding.kind} ({encoding.reason})")
     return encoding
-
-
-def _draws(to: str) -> bool:
-    """Whether a format holds outlines."""
-    return to in (*OUTLINES, "coco")
 
 
 def _with_sizes(pairs: Sequence[Pair]) -> list[Pair]:
@@ -260,51 +272,28 @@ def _has_image(pair: Pair) -> bool:
     return pair.image.is_file() and not (pair.truth is not None and pair.image in pair.truth.files and is_annotation(pair.image))
 
 
-def _convert_all(layout: Layout, targets: dict[str, Path], out: Path, to: str, reading: _Reading, progress: Progress) -> Converted:
-    files, notes, errors, count = list[Path](), list[str](), list[BiomaskError](), 0
-    together = list[Annotations]()
-    pairs, encoding = layout.labelled, reading.encoding
+def _convert_all(items: Sequence[Named], pairs: Sequence[Pair], writing: Writing, reading: _Reading,
+                 progress: Progress) -> Converted:
+    encoding, unnamed = reading.encoding, 0
     with progress.bar("converting") as bar:
-        for n, pair in enumerate(pairs):
-            try:
-                if _draws(to):
-                    drawn = _outlined(pair, reading) if to == "coco" else _for_others(_outlined(pair, reading))
-                    notes += [f"{pair.name}: {lost}" for lost in (drawn.lost if to == "coco" else drawn.left_out)]
-                    count += len(drawn.shapes) + (len(drawn.boxed) if to == "coco" else 0)
-                    if to == "coco":
-                        together.append(drawn)
-                    else:
-                        SHAPE_WRITERS[OUTLINES[to]](targets[pair.name], drawn)
-                        files.append(targets[pair.name])
+        for n, (item, pair) in enumerate(zip(items, pairs, strict=True)):
+            with writing.image(item):
+                found = _read(pair, reading)
+                if draws(writing.to):
+                    writing.draw(pair.name, _as_outlines(found, reading))
+                    unnamed += not _is_picture(pair) and (found.drawn is None or found.drawn.image is None)
+                elif found.labels is None or encoding is None:
+                    raise InputError("has no labels", where=where_of(pair))
                 else:
-                    found = _read(pair, reading)
-                    if found.labels is None or encoding is None:
-                        raise InputError("has no labels", where=where_of(pair))
-                    written, objects, lost = write_pixels(found.labels, found.image, targets[pair.name], to, encoding)
-                    files += written
-                    count += objects
-                    notes += [f"{pair.name}: {lost}"] if lost else []
-            except BiomaskError as error:
-                errors.append(error if error.where is not None else type(error)(error.what, where=where_of(pair), fix=error.fix))
+                    files, objects, note = write_pixels(found.labels, found.image, writing, pair.name, encoding)
+                    writing.add(pair.name, files, objects, note)
             bar.update((n + 1) / len(pairs), pair.name)
-    if together:
-        target = next(iter(targets.values()))
-        write_coco(target, together)
-        files.append(target)
-    if to == "masks" and encoding is not None and files:
-        files.append(out / "legend.json")
-        write_text(out / "legend.json", json.dumps(encoding.legend.to_json(), indent=2, ensure_ascii=False))
-    if errors:
-        if len(pairs) == 1:
-            raise errors[0]
-        others = f", the others are in {out}" if files else ""
-        raise ManyErrors(f"{len(errors)} of {len(pairs)} could not be converted{others}:", errors)
-    return Converted(out, tuple(files), count, tuple(notes))
-
-
-def _outlined(pair: Pair, reading: _Reading) -> Annotations:
-    predicted = reading.predicted(pair)
-    return _as_outlines(_read(pair, reading)) if predicted is None else predicted
+    if writing.to == "labels" and encoding is not None and encoding.kind != "multilabel" and len(encoding.legend) > 2:
+        writing.notes.append(CLASSES_LOST)
+    if unnamed and writing.to == "coco":
+        writing.notes.append(f"{count(unnamed, 'image')} called like the labels in COCO, with .tif, as the images are not known: "
+                             "--images FOLDER gives their names")
+    return writing.finish([p.name for p in pairs], None if encoding is None else encoding.legend)
 
 
 def _read(pair: Pair, reading: _Reading) -> _Source:
@@ -336,24 +325,15 @@ def _of_plane(drawn: Annotations, plane: Plane) -> Annotations:
                                                time=None if plane.time is not None else s.time) for s in here))
 
 
-def _for_others(drawn: Annotations) -> Annotations:
-    """Without what only COCO can say: crowds, which are no objects, and keypoints; left out by name."""
-    crowds = [s for s in drawn.shapes if s.crowd]
-    said = [f"{s.name or 'object'} {s.title}".strip() + " (a crowd of objects that nobody told apart)" for s in crowds]
-    pointed = sum(s.keypoints is not None and bool((s.keypoints[:, 2] > 0).any()) for s in drawn.shapes)
-    if pointed:
-        said.append(f"keypoints of {pointed} object{'s' * (pointed != 1)} (only COCO holds them)")
-    return replace(drawn, shapes=tuple(s for s in drawn.shapes if not s.crowd), left_out=(*drawn.left_out, *said))
-
-
-def _as_outlines(found: _Source) -> Annotations:
+def _as_outlines(found: _Source, reading: _Reading) -> Annotations:
     whole = _is_picture(found.pair) and found.pair.plane == WHOLE
-    name = found.pair.image.name if whole else f"{Path(found.pair.name).name}.tif"
+    name = reading.names.get(found.pair.name) or (found.pair.image.name if whole else f"{Path(found.pair.name).name}.tif")
     if found.drawn is not None:
         size = found.drawn.size
         if size is None and found.image is not None:
             size = (found.image.size[-2], found.image.size[-1])
-        return replace(found.drawn, size=size, image=name if _is_picture(found.pair) else found.drawn.image or name)
+        said = None if _is_picture(found.pair) else found.drawn.image
+        return replace(found.drawn, size=size, image=name if said is None else str(PurePosixPath(name).parent / said))
     labels = found.labels
     if labels is None:
         raise InputError("has no labels", where=where_of(found.pair))

@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from biomask.data.encoding import Encoding
-from biomask.errors import InputError
+from biomask.exports.written import Writing, of_structure
 from biomask.image import Image
 from biomask.io import write_mask
 from biomask.io.files import write_ids
@@ -20,33 +20,33 @@ from biomask.words import count
 UNKNOWN = 255
 
 
-def write_pixels(labels: Labels, image: Image | None, target: Path, to: str, encoding: Encoding) -> tuple[list[Path], int, str]:
+def write_pixels(labels: Labels, image: Image | None, writing: Writing, name: str,
+                 encoding: Encoding) -> tuple[list[Path], int, str]:
     """(files, objects or masks written, what is to be said of pixels where nothing is known; empty for nothing).
 
-    to: "labels" or "masks". image: what the labels are of, for spacing and place.
+    image: what the labels are of, for spacing and place. writing: of labels or masks; structures have a folder each.
     """
     spacing = labels.spacing or (image.spacing if image is not None else None)
     affine = image.affine if image is not None else None
-    if to == "labels":
-        ids = _object_ids(labels)
-        write_ids(target, ids, spacing, affine)
-        unknown = 0 if labels.ignore is None else int(labels.ignore.sum())
-        lost = f"{unknown} pixels where nothing is known became background: ids cannot say so" if unknown else ""
-        return [target], len(np.unique(ids)) - (0 if ids.all() else 1), lost
-    note = ""
-    if labels.kind == "multilabel":
-        written = []
-        for k, plane in enumerate(labels.array, start=1):
-            entry = labels.legend.entries[k]
-            file = target.parent / entry.name / target.name
-            legend = Legend.of_values([0, 255], {255: entry.name})
+    target, several = writing.targets[name], labels.kind == "multilabel"
+    planes = labels.array if several else _object_ids(labels)[None] if writing.to == "labels" else _class_ids(labels)[None]
+    written, objects, note = list[Path](), 0, ""
+    for k, plane in enumerate(planes, start=1):
+        entry = labels.legend.entries[k] if several else None
+        file = of_structure(target, writing.out, entry.name) if entry is not None else target
+        if writing.to == "labels":
+            ids = _pieces(plane) if several else plane
+            write_ids(file, ids, spacing, affine)
+            objects += int(np.count_nonzero(np.unique(ids)))
+            unknown = 0 if labels.ignore is None else int(labels.ignore.sum())
+            note = f"{unknown} pixels where nothing is known became background: ids cannot say so" if unknown else ""
+        else:
+            legend = labels.legend if entry is None else Legend.of_values([0, 255], {255: entry.name})
             values, note = _with_unknown(legend.values_of(plane.astype(np.uint8)), labels.ignore, legend, encoding)
             write_mask(file, values, legend, spacing, affine)
-            written.append(file)
-        return written, len(written), note
-    values, note = _with_unknown(labels.legend.values_of(_class_ids(labels)), labels.ignore, labels.legend, encoding)
-    write_mask(target, values, labels.legend, spacing, affine)
-    return [target], 1, note
+            objects += 1
+        written.append(file)
+    return written, objects, note
 
 
 def _with_unknown(values: npt.NDArray[Any], unknown: npt.NDArray[np.bool_] | None, legend: Legend,
@@ -68,14 +68,13 @@ def _with_unknown(values: npt.NDArray[Any], unknown: npt.NDArray[np.bool_] | Non
 
 def _object_ids(labels: Labels) -> npt.NDArray[Any]:
     """Ids from 1: those of objects, or of the connected components of each class."""
+    return labels.array if labels.kind == "instances" else _pieces(_class_ids(labels))
+
+
+def _pieces(mask: npt.NDArray[Any]) -> npt.NDArray[Any]:
     from skimage.measure import label
 
-    if labels.kind == "instances":
-        return labels.array
-    if labels.kind == "multilabel":
-        raise InputError("structures may overlap, so that one image of ids cannot hold them",
-                         fix="--to masks writes one a structure")
-    return np.asarray(label(_class_ids(labels), background=0))
+    return np.asarray(label(mask, background=0))
 
 
 def _class_ids(labels: Labels) -> npt.NDArray[Any]:
