@@ -9,8 +9,8 @@ import tifffile
 from PIL import Image as Pillow
 from scipy import ndimage as ndi
 
-from biomask.errors import BiomaskError, LabelsError, ManyErrors, PairingError
-from biomask.evaluation.evaluate import evaluate, judge
+from biomask.errors import BiomaskError, LabelsError, ManyErrors, PairingError, ReadError
+from biomask.evaluation.evaluate import EvaluateOptions, evaluate, judge
 from biomask.io.files import write_picture
 from biomask.labels import Legend, LegendEntry
 from biomask.recipe import DataSettings
@@ -297,3 +297,66 @@ class TestFolders:
         judged = judge(predictions(tmp_path / "out"), self.data(tmp_path / "data"))
         assert [c.pair.image.name for c in judged.cases] == ["0.png", "1.png", "2.png"]
         assert len(judged.legend) == 3
+
+
+class TestOneFileOfTruth:
+    """Predictions in a folder, and a truth that is one file."""
+
+    @staticmethod
+    def ids(folder: Path) -> Path:
+        for n, name in enumerate(("a/1", "b/1")):
+            found = np.zeros((SIDE, SIDE), np.uint8)
+            found[5:15, 5:15], found[5:15, 15:20 + 3 * n], found[30:40, 8:20] = 1, 2, 3
+            (folder / name).parent.mkdir(parents=True, exist_ok=True)
+            tifffile.imwrite(folder / f"{name}.tif", found)
+        return folder
+
+    @staticmethod
+    def coco(file: Path, names: tuple[str, ...]) -> Path:
+        shapes = [[(5, 5, 15, 15), (15, 5, 20 + 3 * n, 15), (8, 30, 20, 40)] for n in range(2)]
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_text(json.dumps({
+            "images": [{"id": n, "file_name": name, "height": SIDE, "width": SIDE} for n, name in enumerate(names)],
+            "categories": [{"id": 1, "name": "cell"}],
+            "annotations": [{"id": 10 * n + k, "image_id": n, "category_id": 1, "iscrowd": 0, "segmentation": [[
+                x0, y0, x1, y0, x1, y1, x0, y1]]} for n, few in enumerate(shapes) for k, (x0, y0, x1, y1) in enumerate(few)]}))
+        return file
+
+    @pytest.mark.parametrize("names", [("a/1.png", "b/1.png"), ("a\\1.jpg", "/b/1.ome.tif")])
+    @pytest.mark.parametrize("folder", [False, True])
+    def test_coco_without_its_images(self, tmp_path, names, folder):
+        truth = self.coco(tmp_path / "truth" / "labels.json", names)
+        found = evaluate(self.ids(tmp_path / "ids"), truth.parent if folder else truth)
+        assert (found["kind"], found["n_images"]) == ("instances", 2)
+        assert found["pooled"]["true_objects"] == 6
+        assert (found["mean"]["ap"], found["mean"]["dice"]) == (1.0, 1.0)
+
+    def test_an_image_that_was_not_predicted_is_missed(self, tmp_path):
+        truth = self.coco(tmp_path / "t.json", ("a/1.png", "c/1.png"))
+        with pytest.raises(PairingError, match=r"(?s)1 of 2 .*no prediction: c/1"):
+            evaluate(self.ids(tmp_path / "ids"), truth)
+
+    def test_one_mask(self, tmp_path):
+        out = predictions(tmp_path / "out")
+        write_picture(tmp_path / "1.png", truth(1))
+        found = evaluate(out, tmp_path / "1.png")
+        assert (found["n_images"], found["mean"]["dice"]) == (1, 1.0)
+
+
+class TestOutlinesAsPredictions:
+    """They are no pixels: what to type is said."""
+
+    @pytest.mark.parametrize("side", ["predictions", "against"])
+    def test_a_folder(self, tmp_path, side):
+        TestOneFileOfTruth.coco(tmp_path / "found" / "x.json", ("0.png", "1.png"))
+        out = predictions(tmp_path / "out")
+        for i in range(3):
+            write_picture(tmp_path / "truth" / f"{i}.png", truth(i))
+        mine, others = (tmp_path / "found", None) if side == "predictions" else (out, tmp_path / "found")
+        with pytest.raises(LabelsError, match=r"(?s)found: holds outlines.*biomask convert .*found --to labels"):
+            evaluate(mine, tmp_path / "truth", options=EvaluateOptions(against=others))
+
+    def test_a_file_without_scores(self, tmp_path):
+        file = TestOneFileOfTruth.coco(tmp_path / "x.json", ("0.png", "1.png"))
+        with pytest.raises(ReadError, match=r"(?s)labels and no results.*--to labels"):
+            evaluate(file, file)

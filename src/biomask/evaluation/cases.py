@@ -2,21 +2,24 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
-from biomask.data.annotations import list_annotations
+from biomask.data.annotations import coco_files, coco_images, list_annotations
 from biomask.data.layouts import find_layout
 from biomask.data.mistakes import some
-from biomask.data.naming import match
-from biomask.data.pairing import MASK_FOLDERS, Layout, Pair, index, label_files, truth_of, unread_error, where_of
+from biomask.data.naming import match, normal
+from biomask.data.pairing import MASK_FOLDERS, Layout, Pair, Truth, index, label_files, truth_of, unread_error, where_of
 from biomask.data.two_folders import paired
 from biomask.data.understand import split_planes, structures_of
 from biomask.errors import LabelsError, ManyErrors, MissingPathError, PairingError, UsageError
 from biomask.evaluation.records import recorded_kind, recorded_legend, recorded_selection
 from biomask.io import list_images
+from biomask.io.annotations import sniff
 from biomask.recipe import DataSettings
+from biomask.stored import stem_of
 
 
 @dataclass(frozen=True)
@@ -64,6 +67,7 @@ def find_cases(predictions: str | Path, truth: str | Path, settings: DataSetting
             raise MissingPathError("no such file or folder", where=path)
     if predictions.is_file() and truth.is_file():
         return [Case(predictions.stem, predictions, Pair(predictions.stem, predictions, truth_of(truth)), predictions)], [], []
+    _require_pixels(predictions)
     kind = settings.kind or recorded_kind(predictions)
     found = _predicted(predictions, _structures_told(predictions) if kind == "multilabel" else ())
     layout, notes = _predicted_parts(truth_layout(_folder_of(found), truth, settings, masks), list(found.made))
@@ -90,6 +94,13 @@ def find_cases(predictions: str | Path, truth: str | Path, settings: DataSetting
     return cases, [name for name in found.made if name not in taken], notes
 
 
+def _require_pixels(predictions: Path) -> None:
+    """Raise LabelsError for predictions that are outlines alone: what they cover depends on the size of the image."""
+    if predictions.is_dir() and not list_images(predictions) and (list_annotations(predictions) or coco_files(predictions)):
+        fix = f"biomask convert {shlex.quote(str(predictions))} --to labels -o LABELS --images IMAGES, and give LABELS"
+        raise LabelsError("holds outlines, and predictions are compared by their pixels", where=predictions, fix=fix)
+
+
 def find_others(predictions: str | Path, cases: Sequence[Case]) -> tuple[list[Case], list[str]]:
     """(the same truth with other predictions, the names of images that these lack). Raises PairingError where they lack all.
 
@@ -98,6 +109,7 @@ def find_others(predictions: str | Path, cases: Sequence[Case]) -> tuple[list[Ca
     predictions = Path(predictions)
     if not predictions.exists():
         raise MissingPathError("no such file or folder", where=predictions)
+    _require_pixels(predictions)
     if predictions.is_file() and len(cases) == 1:
         return [replace(cases[0], prediction=predictions, objects=predictions, probabilities=None)], []
     structures = structures_of([c.pair for c in cases])
@@ -148,7 +160,8 @@ def _root_of(cases: Sequence[Case]) -> Path:
 
 
 def _case(name: str, pair: Pair, found: _Predicted, partner: str, structures: Sequence[str], truth: Path) -> Case:
-    """partner: the name of the prediction."""
+    """partner: the name of the prediction, which stands for an image that is not there."""
+    pair = pair if pair.image.is_file() else replace(pair, image=found.made[partner])
     return Case(name, found.made[partner], pair, found.objects.get(partner), _of_structures(found, structures, partner, truth),
                 found.probabilities.get(partner))
 
@@ -211,6 +224,11 @@ def truth_layout(predictions: Path, truth: Path, settings: DataSettings, masks: 
     """
     if masks is not None:
         return _in_planes(find_layout(truth, masks), settings)
+    if truth.is_file():
+        return _in_planes(_of_file(truth), settings)
+    coco = [] if list_images(truth) else coco_files(truth)
+    if coco:
+        return Layout(truth, "COCO files", tuple(p for file in coco for p in _of_file(file).pairs))
     unread = tuple(unread_error(truth))
     if not list_images(truth) and not list_annotations(truth) and not unread:
         raise PairingError("holds no masks", where=truth, fix="give the folder with the true masks")
@@ -228,6 +246,21 @@ def truth_layout(predictions: Path, truth: Path, settings: DataSettings, masks: 
         return plain
     layout = paired(predictions, folder, truth)
     return replace(layout, problems=unread) if layout.labelled else plain
+
+
+def _of_file(truth: Path) -> Layout:
+    """One file of labels: of all images that a COCO file lists, or of one; where the images are does not matter here."""
+    if sniff(truth) != "coco":
+        return Layout(truth.parent, "one file", (Pair(stem_of(truth), truth, truth_of(truth)),))
+    pairs = [Pair(_name_of(entry), Path(entry), Truth("coco", (truth,), entry=entry)) for entry in coco_images(truth)]
+    return Layout(truth.parent, "a COCO file", tuple(pairs))
+
+
+def _name_of(entry: str) -> str:
+    """The name that a prediction of an image in a COCO file has."""
+    path = PurePosixPath(entry.replace("\\", "/"))
+    folders = [part for part in path.parts[:-1] if part != "/"]
+    return normal("/".join([*folders, stem_of(Path(path.name)) if path.name else entry]))
 
 
 def _in_planes(layout: Layout, settings: DataSettings) -> Layout:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -11,7 +12,7 @@ from typing import Any
 from biomask.data.annotations import coco_files
 from biomask.data.mistakes import some
 from biomask.data.naming import match
-from biomask.errors import BiomaskError, LabelsError, ManyErrors, MissingPathError, PairingError, UsageError
+from biomask.errors import BiomaskError, LabelsError, ManyErrors, MissingPathError, PairingError, ReadError, UsageError
 from biomask.evaluation.bootstrap import Units
 from biomask.evaluation.coco import KINDS, Coco, found_kinds, name_of, numbers_of, points_of, said_of_scores, true_kinds
 from biomask.evaluation.coco_table import COCO_NAMES
@@ -20,6 +21,7 @@ from biomask.evaluation.measures import summarise_measures
 from biomask.evaluation.options import ALL, EvaluateOptions
 from biomask.io.coco import CocoFile, CocoImage, read_coco
 from biomask.io.detections import DETECTIONS, DetectedImage, DetectionFile, read_detections
+from biomask.io.jsons import read_json
 from biomask.metrics import CocoKind, MatchedImage, match_image
 from biomask.progress import Progress
 from biomask.shapes import Category
@@ -46,7 +48,7 @@ def score_results(predictions: Path, truth: Path, options: EvaluateOptions, prog
                          fix="give the folder that predict wrote")
     content = read_coco(_truth_file(truth))
     images = sorted(content.images, key=lambda i: (isinstance(i.id, str), i.id))  # in which order scores are equal, as pycocotools
-    file = read_detections(predictions, sizes={i.id: i.size for i in images if i.id is not None})
+    file = _read_results(predictions, images)
     found, extra = _by_id(file, images) if file.bare else _by_name(file, images)
     for left_out in content.left_out:
         progress.warn(f"left out of the truth: {left_out}")
@@ -58,6 +60,23 @@ def score_results(predictions: Path, truth: Path, options: EvaluateOptions, prog
     metrics = summarise_measures(chosen, matched, Units(seed=options.seed), coco)
     return {"n_images": len(images), "truth_is": "COCO's annotations", "without_truth": extra, "metrics": metrics,
             "names": coco.names}
+
+
+def _read_results(predictions: Path, images: Sequence[CocoImage]) -> DetectionFile:
+    """Raises ReadError, also for a file of labels, whose objects have no scores."""
+    try:
+        return read_detections(predictions, sizes={i.id: i.size for i in images if i.id is not None})
+    except ReadError as error:
+        if not error.what.startswith("score of") or _has_scores(read_json(predictions)):
+            raise
+        fix = f"biomask convert {shlex.quote(str(predictions))} --to labels -o LABELS --images IMAGES, and give LABELS"
+        raise ReadError(f"{error.what}: these are labels and no results, of whose scores COCO's average precision is made",
+                        where=predictions, fix=fix) from error
+
+
+def _has_scores(content: Any) -> bool:
+    rows = content.get("annotations") if isinstance(content, dict) else content
+    return any(isinstance(row, dict) and "score" in row for row in rows or ())
 
 
 def _truth_file(truth: Path) -> Path:

@@ -22,8 +22,8 @@ def recorded_legend(predictions: str | Path) -> Legend | None:
 
 
 def recorded_kind(predictions: str | Path) -> str | None:
-    """The kind of labels that the model was trained on; None where it is not recorded."""
-    return next((c["kind"] for c in _records(predictions) if c.get("kind") in LABEL_KINDS), None)
+    """The kind of labels that the model was trained on, or that `convert --to labels` wrote; None where it is not recorded."""
+    return next((c["kind"] for c in (*_records(predictions), *_beside(predictions)) if c.get("kind") in LABEL_KINDS), None)
 
 
 def recorded_ignore(predictions: str | Path) -> int | None:
@@ -58,6 +58,16 @@ def recorded_score(predictions: str | Path, images: Sequence[str]) -> float | No
             scores = [float(s) for score in told if isinstance(s := own if score is None else score, float | int)]
             return max(scores) if scores and len(scores) == len(images) else None
     return None
+
+
+def _beside(labels: str | Path) -> Iterator[dict[str, Any]]:
+    """What `convert` says of the numbers in a folder of labels."""
+    try:
+        content = json.loads((Path(labels) / "legend.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return
+    if isinstance(content, dict):
+        yield content
 
 
 def _records(predictions: str | Path) -> Iterator[dict[str, Any]]:
