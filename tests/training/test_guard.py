@@ -89,6 +89,13 @@ def test_the_norm_is_that_of_all_gradients(largest):
     assert not math.isfinite(gradient_norm(optimizer, largest))
 
 
+def test_the_norm_of_millions_is_exact():
+    network = torch.nn.Linear(2**11, 2**11)
+    optimizer = make_optimizer(network, Recipe(name="r").training, torch.device("cpu"))
+    network.weight.grad.normal_(generator=torch.Generator().manual_seed(0))
+    assert gradient_norm(optimizer, None) == pytest.approx(float(network.weight.grad.double().norm()), rel=1e-5)
+
+
 FLAT = [LogRow(i, 0, 1e-3, 1.0, None) for i in range(10)]
 FALLING = [LogRow(i, 0, 1e-3, 1.0 / (i + 1), None) for i in range(10)]
 
