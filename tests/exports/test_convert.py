@@ -356,6 +356,8 @@ def test_few_objects_stay_objects(tmp_path):
         assert "classification" not in done.files[0].read_text(encoding="utf-8")
     scores = api.evaluate(tmp_path / "labels", tmp_path / "data" / "labels").scores
     assert (scores["kind"], scores["mean"]["ap"]) == ("instances", 1.0)
+    scores = api.evaluate(tmp_path / "data" / "labels", tmp_path / "labels").scores
+    assert (scores["kind"], scores["mean"]["ap"]) == ("instances", 1.0)
 
 
 @pytest.mark.parametrize("via", ["geojson", "labelme", "napari", "coco"])

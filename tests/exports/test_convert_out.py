@@ -19,7 +19,9 @@ from biomask.errors import InputError, LabelsError, ManyErrors, PairingError, Re
 from biomask.exports.formats import FORMATS, OUTLINES
 from biomask.io.annotations import SHAPE_SUFFIXES, read_shapes
 from biomask.io.files import write_picture
-from biomask.shapes import object_ids
+from biomask.io.geojson import write_geojson
+from biomask.shapes import Annotations, Shape, object_ids
+from biomask.stored import Selection
 
 NAMES = ("a/1", "a/2", "b/1")
 
@@ -156,7 +158,9 @@ class TestVolumes:
 
     @pytest.mark.parametrize("to", ["geojson", "roi", "napari"])
     def test_planes_are_parts_of_an_object(self, tmp_path, out, to):
-        (file,) = api.convert(out, tmp_path / "to", to).files
+        done = api.convert(out, tmp_path / "to", to)
+        (file,), objects = done.files, done.objects
+        assert objects == 3
         shapes = read_shapes(file)[0].shapes
         assert (len(shapes), max(object_ids(shapes))) == (9, 3)
         api.convert(tmp_path / "to", tmp_path / "back", "labels", images=tmp_path / "images")
@@ -183,6 +187,19 @@ class TestVolumes:
             assert np.array_equal(tifffile.imread(one), whole[2])
         with pytest.raises(LabelsError, match="4 planes"):
             api.convert(out, tmp_path / "far", "labels", {"z": 4})
+
+
+def test_planes_that_were_predicted_one_by_one(tmp_path, rule_model):
+    """Each is an image, called as its results are."""
+    (tmp_path / "images").mkdir()
+    tifffile.imwrite(tmp_path / "images" / "v.tif", np.stack([touching(0), touching(2)]), imagej=True, metadata={"axes": "ZYX"})
+    out = api.predict(rule_model(tmp_path / "m", "instances"), tmp_path / "images", tmp_path / "out", PredictOptions(
+        device="cpu", selection=Selection(z="each"), exports=("coco",))).out
+    (coco,) = api.convert(out, tmp_path / "c.json", "coco").files
+    assert coco.read_bytes() == (out / "coco.json").read_bytes()
+    assert [i["file_name"] for i in json.loads(coco.read_text(encoding="utf-8"))["images"]] == ["v_z000.tif", "v_z001.tif"]
+    api.convert(out, tmp_path / "ids", "labels")
+    assert [ids_of(tmp_path, f"v_z00{z}", "ids").max() for z in (0, 1)] == [3, 5]
 
 
 def erase(out: Path, name: str = "a/2") -> np.ndarray:
@@ -403,6 +420,81 @@ class TestNames:
         (out / "run.json").write_text(json.dumps(record), encoding="utf-8")
         content = json.loads(api.convert(out, tmp_path / "c.json", "coco").files[0].read_text(encoding="utf-8"))
         assert content["images"][0]["file_name"] == "a/1.png"
+
+
+class TestBackToMasks:
+    """Class masks become outlines and masks again, with the values that they had."""
+
+    @pytest.fixture
+    def out(self, tmp_path, rule_model, images):
+        """Values 0, 1 = cell, 7 = bright: not in the order of names."""
+        return api.predict(rule_model(tmp_path / "m", "three"), images, tmp_path / "out", PredictOptions(device="cpu")).out
+
+    @pytest.mark.parametrize("to", [*OUTLINES, "coco", "masks"])
+    def test_values(self, tmp_path, out, images, to):
+        api.convert(out, tmp_path / "to", to)
+        told = {"legend": {0: "background", 1: "cell", 7: "bright"}} if to in OUTLINES else {}
+        done = api.convert(tmp_path / "to", tmp_path / "back", "masks", told, images=images)
+        assert done.notes == ()
+        for name in NAMES:
+            assert np.array_equal(tifffile.imread(tmp_path / "back" / f"{name}.tif"), ids_of(out, name, "masks"))
+        assert api.evaluate(tmp_path / "back", out / "masks").scores["mean"]["dice"] == 1.0
+
+    def test_values_that_nobody_said_are_told(self, tmp_path, out, images):
+        api.convert(out, tmp_path / "to", "geojson")
+        done = api.convert(tmp_path / "to", tmp_path / "back", "masks", images=images)
+        assert [n for n in done.notes if "1 = bright, 2 = cell" in n and "--legend" in n]
+        with pytest.raises(UsageError, match="gives bright no value"):
+            api.convert(tmp_path / "to", tmp_path / "x", "masks", {"legend": {0: "background", 1: "cell"}}, images=images)
+        done = api.convert(tmp_path / "to", tmp_path / "y", "coco", {"legend": {0: "background", 1: "cell"}}, images=images)
+        assert any("--legend has no effect" in n for n in done.notes)
+
+    def test_one_class_has_any_name(self, tmp_path, rule_model, images):
+        out = api.predict(rule_model(tmp_path / "one", "classes"), images, tmp_path / "o", PredictOptions(device="cpu")).out
+        api.convert(out, tmp_path / "to", "roi")
+        api.convert(tmp_path / "to", tmp_path / "back", "masks", {"legend": {0: "nothing", 255: "cells"}}, images=images)
+        assert np.array_equal(tifffile.imread(tmp_path / "back" / "a" / "2.tif"), ids_of(out, "a/2", "masks"))
+        legend = json.loads((tmp_path / "back" / "legend.json").read_text(encoding="utf-8"))
+        assert [(e["value"], e["name"]) for e in legend] == [(0, "background"), (255, "cells")]
+
+
+class TestStructures:
+    """Masks that may overlap: disc and cup, of which one lies in the other."""
+
+    @pytest.fixture
+    def out(self, tmp_path, rule_model, images):
+        return api.predict(rule_model(tmp_path / "m", "multilabel"), images, tmp_path / "out", PredictOptions(device="cpu")).out
+
+    @pytest.mark.parametrize("to", [*OUTLINES, "coco", "masks"])
+    @pytest.mark.parametrize("back", ["masks", "labels"])
+    def test_there_and_back(self, tmp_path, out, images, to, back):
+        api.convert(out, tmp_path / "to", to)
+        api.convert(tmp_path / "to", tmp_path / "back", back, {"kind": "multilabel"}, images=images)
+        for s in ("disc", "cup"):
+            for name in NAMES:
+                assert same_objects(tifffile.imread(tmp_path / "back" / s / f"{name}.tif"), ids_of(out, name, f"{back}/{s}"))
+        if back == "masks":
+            scores = api.evaluate(out, tmp_path / "back").scores
+            assert (scores["kind"], scores["mean"]["dice"]) == ("multilabel", 1.0)
+
+    def test_one_for_all_is_no_truth(self, tmp_path, out, images):
+        api.convert(out, tmp_path / "to", "geojson")
+        with pytest.raises(LabelsError, match=r"(?s)disc, cup, which may overlap.*--labels multilabel --to masks"):
+            api.evaluate(out, tmp_path / "to")
+
+    def test_ids_are_no_averages_of_experts(self, tmp_path, out, images):
+        """Ids 1 to 5 are as far from each other as the levels of five experts."""
+        api.convert(out, tmp_path / "ids", "labels")
+        with pytest.raises(LabelsError, match="one mask a structure"):
+            api.convert(tmp_path / "ids", tmp_path / "x", "masks", images=images)
+        done = api.convert(tmp_path / "ids" / "cup", tmp_path / "y", "coco", {"kind": "instances"}, images=images)
+        assert done.objects == sum(int(ids_of(out, name, "labels/cup").max()) for name in NAMES)
+
+    def test_classes_that_are_no_folders(self, tmp_path, images):
+        drawn = Annotations((Shape((np.array([(1, 1), (9, 1), (9, 9)], float),), "../up"),))
+        write_geojson(tmp_path / "in" / "a" / "1.geojson", drawn)
+        with pytest.raises(PairingError, match=r"'\.\./up' gives no name of a folder"):
+            api.convert(tmp_path / "in", tmp_path / "x", "masks", {"kind": "multilabel"}, images=images)
 
 
 def test_several_structures_one_at_a_time(tmp_path, rule_model, images):

@@ -80,6 +80,8 @@ def find_cases(predictions: str | Path, truth: str | Path, settings: DataSetting
     structures = structures_of(list(pairs.values()))
     if structures and not found.structures:
         found = _predicted(predictions, structures)
+    if len(found.structures) > 1 and not structures:
+        raise _one_for_all(found, truth)
     partners, _ = match(list(pairs), list(found.made))
     missing = [name for name in pairs if name not in partners]
     if missing:
@@ -92,6 +94,15 @@ def find_cases(predictions: str | Path, truth: str | Path, settings: DataSetting
     taken = set(partners.values())
     cases = [_case(name, pair, found, partners[name], structures, truth) for name, pair in pairs.items()]
     return cases, [name for name in found.made if name not in taken], notes
+
+
+def _one_for_all(found: _Predicted, truth: Path) -> LabelsError:
+    """The error for predictions of several structures, and a truth that is none of them."""
+    one, given = (shlex.quote(str(p)) for p in (found.masks / next(iter(found.structures)), truth))
+    return LabelsError(f"the predictions are a mask a structure, {', '.join(found.structures)}, which may overlap, and the truth "
+                       "is one for all", where=truth,
+                       fix=f"evaluate one of them, {one}; where the truth is outlines, make masks of it: biomask convert {given} "
+                           "--labels multilabel --to masks -o TRUTH --images IMAGES")
 
 
 def _require_pixels(predictions: Path) -> None:

@@ -24,7 +24,7 @@ from biomask.evaluation.options import ALL, EvaluateOptions
 from biomask.evaluation.others import legend_of_others, understand_annotated
 from biomask.evaluation.overlaps import FOOTNOTES, STRUCTURE_FOOTNOTES, summarise, summarise_structures
 from biomask.evaluation.paired import DIFFERENCE, ceiling, paired
-from biomask.evaluation.records import recorded_channels
+from biomask.evaluation.records import are_ids, recorded_channels
 from biomask.evaluation.ruler import boundary, ruler_for
 from biomask.evaluation.score import Rules, Side, score_image
 from biomask.evaluation.scored import ScoredImage
@@ -76,6 +76,8 @@ def judge(predictions: str | Path, truth: str | Path, *, settings: DataSettings 
     with; one image is held at a time. Undefined scores are None. Raises ManyErrors listing every bad pair.
     """
     progress, settings, options = progress or Silent(), settings or DataSettings(), options or EvaluateOptions()
+    if settings.kind is None and are_ids(truth if masks is None else masks):
+        settings = settings.model_copy(update={"kind": "instances"})
     results = results_file(Path(predictions))
     if results is not None:
         return _of_results(results, Path(truth), settings, options, progress)

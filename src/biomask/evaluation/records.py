@@ -60,6 +60,14 @@ def recorded_score(predictions: str | Path, images: Sequence[str]) -> float | No
     return None
 
 
+def are_ids(labels: str | Path) -> bool:
+    """Whether a folder holds ids of objects, as what wrote it says: labels/ of `predict`, or `convert --to labels`."""
+    folder = Path(labels)
+    if any(c.get("kind") == "instances" for c in _beside(folder)):
+        return True
+    return folder.name == "labels" and any(c.get("command") == "predict" for c in _records(folder.parent))
+
+
 def _beside(labels: str | Path) -> Iterator[dict[str, Any]]:
     """What `convert` says of the numbers in a folder of labels."""
     try:

@@ -187,7 +187,8 @@ def _detected(folder: PredictedFolder, image: PredictedImage) -> Found:
     size = found.size or (1, 1)
     masks = _masks(folder, image, "masks") or ()
     header = read_label_values(image.masks[0]) if image.masks else Image(np.zeros((1, *size), np.uint8), "cyx", image.name, None)
-    return Found("detections", (), masks, header, drawn=replace(drawn, shapes=shapes, boxed=boxed), filled=len(found) > 0 and found.masks is None)
+    drawn = replace(drawn, shapes=shapes, boxed=boxed)
+    return Found("detections", (), masks, header, drawn=drawn, filled=len(found) > 0 and found.masks is None)
 
 
 def resolved(found: Found) -> npt.NDArray[np.int32]:

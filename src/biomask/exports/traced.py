@@ -10,9 +10,9 @@ import numpy as np
 from biomask.exports.folder import NAMES, PredictedFolder, PredictedImage, Row
 from biomask.exports.objects import Found, Part
 from biomask.instances.trace import outlines
-from biomask.io.detections import DetectionFile
+from biomask.io.detections import DetectionFile, read_detections
 from biomask.labels import Legend
-from biomask.shapes import Annotations, Shape
+from biomask.shapes import Annotations, Category, Shape
 
 #: Scores that differ less are written alike in objects.csv.
 SCORE_DIGITS = 1e-6
@@ -26,12 +26,18 @@ def annotations_of(folder: PredictedFolder, image: PredictedImage, found: Found)
     if found.drawn is not None:
         return replace(found.drawn, image=image.file_name)
     shapes = [s for part in found.parts for s in _traced(part, folder.legend)]
-    size = tuple(found.parts[0].ids.shape[-2:])
-    file = found.pointed
-    if file is None:
-        return Annotations(tuple(shapes), (size[0], size[1]), (), image.file_name)
-    rows = [r for part in found.parts for _, r in sorted(part.rows.items())]
-    return Annotations(tuple(_pointed(shapes, rows, file)), (size[0], size[1]), (), image.file_name, categories=file.categories)
+    size, file = tuple(found.parts[0].ids.shape[-2:]), found.pointed
+    if file is not None:
+        rows = [r for part in found.parts for _, r in sorted(part.rows.items())]
+        shapes = list(_pointed(shapes, rows, file))
+    return Annotations(tuple(shapes), (size[0], size[1]), (), image.file_name, categories=_categories(folder, image))
+
+
+def _categories(folder: PredictedFolder, image: PredictedImage) -> tuple[Category, ...]:
+    """All classes, with their values as ids; of a detector as it describes them, alike in all images of the folder."""
+    if image.entry.get("detections") is None:
+        return tuple(Category(e.name, e.value) for e in folder.legend.entries[1:])
+    return read_detections(image.detections).categories if image.detections is not None else ()
 
 
 def _traced(part: Part, legend: Legend) -> list[Shape]:

@@ -14,7 +14,7 @@ from biomask.io.annotations import SHAPE_SUFFIXES, SHAPE_WRITERS
 from biomask.io.coco import write_coco
 from biomask.io.files import require_writable, write_text
 from biomask.labels import Legend
-from biomask.shapes import Annotations
+from biomask.shapes import Annotations, object_ids
 
 #: What values mean, beside the files that hold them: names and colours of masks, or that each is an object.
 LEGEND_FILE, OF_LABELS = "legend.json", {"kind": "instances"}
@@ -30,7 +30,7 @@ class Converted:
     out: Path
     files: tuple[Path, ...]
     objects: int
-    """Outlines or ids written, all images together; of class masks the number of masks."""
+    """Objects written, all images together; of class masks the number of masks."""
     notes: tuple[str, ...]
     """What was taken, what could not be kept or is written in another way, by image."""
 
@@ -78,7 +78,8 @@ class Writing:
             SHAPE_WRITERS[OUTLINES[self.to]](self.targets[name], drawn)
             self.files.append(self.targets[name])
         self.notes += [f"{name}: {lost}" for lost in (drawn.lost if self.to == "coco" else drawn.left_out)]
-        self.count += len(drawn.shapes) + (len(drawn.boxed) if self.to == "coco" else 0)
+        # Outlines on several planes may be one object.
+        self.count += max(object_ids(drawn.shapes), default=0) + (len(drawn.boxed) if self.to == "coco" else 0)
 
     def add(self, name: str, files: Sequence[Path], objects: int, note: str) -> None:
         """Pixels of one image, which are written."""
