@@ -157,6 +157,32 @@ class TestMakeBatch:
     def test_no_ignore_no_tensor(self):
         assert batch(Items((12, 17)), 0, [0], whole(5)).ignore is None
 
+    @pytest.mark.parametrize("augmentation", [PLAIN, AUGMENTED, AugmentationSettings(warp=0.5, intensity=1.0, blur=0.5, noise=0.5)])
+    @pytest.mark.parametrize("kept", [lambda a: a, lambda a: a[..., ::-1].copy()[..., ::-1], lambda a: np.broadcast_to(a, a.shape)],
+                             ids=["plain", "backwards", "read-only"])
+    def test_images_in_memory_are_only_read(self, augmentation, kept, recwarn):
+        class Held(Items):
+            def item(self, i):
+                return held[i]
+
+        items = Items((12, 17), (20, 20), ignore={1})
+        held = [tuple(a if a is None else kept(a) for a in items.item(i)) for i in range(2)]
+        made, expected = (batch(i, 0, range(12), whole(9), augmentation) for i in (Held(*items.sizes), items))
+        assert torch.equal(made.images, expected.images)
+        assert torch.equal(made.labels, expected.labels)
+        assert torch.equal(made.ignore, expected.ignore)
+        for tensor in (made.images, made.labels, made.ignore):
+            tensor.fill_(1)
+        for i in range(2):
+            assert all(a is b is None or np.array_equal(a, b) for a, b in zip(held[i], items.item(i), strict=True))
+        assert not recwarn.list
+
+    def test_a_network_may_learn_from_it(self):
+        made = batch(Items((12, 17)), 0, range(3), whole(5), AugmentationSettings(warp=0.5))
+        scale = torch.ones(1, requires_grad=True)
+        (made.images * scale * made.labels).sum().backward()
+        assert scale.grad is not None
+
     def test_all_channels_turn_together(self):
         class Two(Items):
             def item(self, i):

@@ -40,6 +40,15 @@ def test_spread_meets_every_knot_and_keeps_constants() -> None:
     assert spread(knots, (50, 50)).abs().max() <= 1.25**2 * knots.abs().max()
 
 
+def test_gradients_pass_also_after_it_was_used_without() -> None:
+    with torch.inference_mode():
+        spread(torch.zeros(1, 1, 3, 3), (11, 13))
+    knots = torch.zeros(1, 1, 3, 3, requires_grad=True)
+    spread(knots, (11, 13)).sum().backward()
+    assert knots.grad is not None
+    assert float(knots.grad.sum()) == pytest.approx(11 * 13)
+
+
 def test_the_default_is_the_papers() -> None:
     """Standard deviation 10 px on a 3 x 3 grid: the corner and centre pixels are knots themselves."""
     field = elastic_field((33, 33), count=4000, generator=torch.Generator().manual_seed(0))

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from scipy import ndimage
 
 from biomask.errors import SizeError
-from biomask.transforms import affine, coordinates, covering_margin, flip_rotate, needed_margin, warp, warp_labels
+from biomask.transforms import affine, coordinates, covering_margin, flip_rotate, moved, needed_margin, warp, warp_labels
 
 
 def random_matrices(seed: int, dims: int, count: int = 3) -> torch.Tensor:
@@ -41,6 +41,14 @@ def test_quarter_turns_and_mirrors_equal_flip_rotate(turns: int, flips: tuple[in
     assert torch.equal(warp_labels(labels[:, 0], positions), expected[:, 0])
     grey = (labels % 251).float()
     torch.testing.assert_close(warp(grey, positions), (expected % 251).float(), atol=1e-3, rtol=0)
+
+
+@pytest.mark.parametrize("turns", range(-1, 5))
+@pytest.mark.parametrize("flips", [(), (-1,), (-2,), (-3,), (-2, -1), (-3, -2, -1)])
+def test_a_sample_is_moved_as_by_torch(flips: tuple[int, ...], turns: int) -> None:
+    sample = random_ids(0, (2, 3, 5, 5))
+    assert torch.equal(moved(sample, flips, turns), sample.flip(flips).rot90(turns, (-2, -1)))
+    assert torch.equal(flip_rotate(sample[None], [flips], [turns])[0], moved(sample, flips, turns))
 
 
 @pytest.mark.parametrize(("size", "region"), [((20, 17), (26, 31)), ((6, 11, 9), (10, 15, 9)), ((1, 12, 12), (1, 12, 14))])

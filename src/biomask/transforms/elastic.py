@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import lru_cache
 
 import torch
 from torch import Tensor
@@ -39,8 +40,10 @@ def spread(knots: Tensor, size: Sequence[int]) -> Tensor:
     return out.contiguous()
 
 
+@lru_cache(maxsize=16)
+@torch.inference_mode(False)  # whoever asks first
 def _weights(knots: int, n: int, device: torch.device) -> Tensor:
-    """Share of each knot in each pixel: float32 (n, knots); rows sum to 1."""
+    """Share of each knot in each pixel: float32 (n, knots); rows sum to 1. Kept: each patch has the same."""
     place = torch.linspace(0, knots - 1, n, dtype=torch.float64)
     below = place.floor().clamp(0, max(0, knots - 2)).long()
     t = place - below

@@ -114,6 +114,8 @@ def _of_some(images: Tensor, wanted: Tensor, change: Callable[[Tensor, Tensor], 
     chosen = wanted.nonzero().flatten().cpu()
     if not len(chosen):
         return images
+    if len(chosen) == len(images):
+        return change(images, chosen)
     where = chosen.to(images.device)
     return images.index_copy(0, where, change(images[where], chosen))
 

@@ -36,11 +36,15 @@ def flip_rotate(batch: Tensor, flips: Sequence[Sequence[int]], turns: Sequence[i
     turns: for each sample the number of quarter turns y → x, after mirroring; the y and x sides must be equal for odd ones.
     Exact: pixels move, none is interpolated.
     """
-    out = []
-    for sample, axes, turn in zip(batch, flips, turns, strict=True):
-        sample = sample.flip(list(axes)) if axes else sample
-        out.append(sample.rot90(turn, (-2, -1)) if turn else sample)
-    return torch.stack(out)
+    return torch.stack([moved(sample, axes, turn) for sample, axes, turn in zip(batch, flips, turns, strict=True)])
+
+
+def moved(sample: Tensor, flips: Sequence[int], turns: int) -> Tensor:
+    """`flip_rotate` of one sample (…, *S); a view where nothing is mirrored."""
+    # A quarter turn mirrors an axis and swaps both: each pixel is copied once at most.
+    axes = set(flips) ^ {0: set(), 1: {-1}, 2: {-1, -2}, 3: {-2}}[turns % 4]
+    sample = sample.flip(list(axes)) if axes else sample
+    return sample.transpose(-2, -1) if turns % 2 else sample
 
 
 def affine(angles: Tensor, *, scales: Tensor | None = None, shears: Tensor | None = None, flips: Tensor | None = None,
@@ -106,9 +110,9 @@ def warp(images: Tensor, positions: Tensor) -> Tensor:
     Beyond the region the value of its nearest border pixel is read; `needed_margin` tells how large it has to be to avoid that.
     """
     _check(images.shape[2:], positions)
-    halves = [max(1.0, (n - 1) / 2) for n in images.shape[2:]]
+    halves = positions.new_tensor([max(1.0, (n - 1) / 2) for n in images.shape[2:]])
     # grid_sample wants x first, and -1..1 from the first pixel's centre to the last one's.
-    grid = torch.stack([p / half for p, half in zip(positions.unbind(1), halves, strict=True)][::-1], dim=-1)
+    grid = (positions / halves.reshape(-1, *[1] * len(halves))).flip(1).movedim(1, -1)
     count, size = len(images), positions.shape[2:]
     # torch's threads share the work by samples: one sample alone is read in slabs, all from the same image.
     slabs = math.gcd(size[0], SLABS) if count == 1 and images.device.type == "cpu" else 1
