@@ -68,7 +68,8 @@ def balanced_cross_entropy(logits: Tensor, target: Tensor, group: Tensor, ignore
         parts = [group, 1 - group]
     else:
         known = 1 - ignore.to(losses.dtype).flatten(1)
-        parts = [group * known, known - group * known]
+        group = group * known
+        parts = [group, known - group]
     means = [(losses * p).sum(dim=1) / p.sum(dim=1).clamp(min=1) for p in parts]
     return (share * means[0] + (1 - share) * means[1]).mean()
 
