@@ -33,6 +33,7 @@ def keep_freed_memory() -> None:
 def return_freed_memory() -> None:
     """What is free is given back now, and blocks of a MiB or more as soon as they are freed: the process is as small as can be.
 
+    Where memory was kept before, a block may lie in a hole of the heap: freed, it goes at the next call.
     As glibc is by default, the gaps between blocks took a prediction to 1.4 times the bound that was asked for.
     """
     _set(RETURNED)

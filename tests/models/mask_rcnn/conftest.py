@@ -15,8 +15,8 @@ import pytest
 MISSING = 77
 BEFORE = """
 import sys
-import numpy as np
 try:
+    import numpy as np
     import torch, torchvision
 except ImportError:
     sys.exit({missing})
