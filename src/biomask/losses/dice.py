@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from biomask.errors import LabelsError
 from biomask.losses.precision import at_least_float32
 
 
@@ -24,9 +25,15 @@ def soft_dice_loss(logits: Tensor, target: Tensor, ignore: Tensor | None = None,
 
 def one_hot(target: Tensor, like: Tensor) -> Tensor:
     """1 in the channel of the true class: int64 (B, *S) → as `like`, (B, K, *S); what is one already comes back. Much quicker than
-    torch's, whose integers are moved about."""
-    if target.ndim == like.ndim:
+    torch's, whose integers are moved about. Raises LabelsError for other shapes, and for classes outside 0..K-1."""
+    if target.shape == like.shape:
         return target.to(like.dtype)
+    if target.shape != (len(like), *like.shape[2:]):
+        raise LabelsError(f"classes of the shape {tuple(target.shape)} for logits of {tuple(like.shape)}", fix="give (B, *S)")
+    low, high = (int(v) for v in torch.aminmax(target)) if target.numel() else (0, 0)
+    if low < 0 or high >= like.shape[1]:
+        raise LabelsError(f"classes from {low} to {high} for {like.shape[1]} channels of logits",
+                          fix=f"give classes from 0 to {like.shape[1] - 1}, and what is unknown as ignore")
     classes = torch.arange(like.shape[1], device=like.device, dtype=like.dtype).reshape(-1, *[1] * (like.ndim - 2))
     # All of one type: torch compares four times as fast then.
     return torch.eq(target.unsqueeze(1).to(like.dtype), classes, out=torch.empty_like(like))
