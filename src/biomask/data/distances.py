@@ -9,12 +9,19 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Sequence
+from typing import Protocol
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from biomask.errors import LabelsError, SizeError
+
+
+class Better(Protocol):
+    """torch.maximum or torch.minimum."""
+
+    def __call__(self, input: Tensor, other: Tensor, *, out: Tensor) -> Tensor: ...
 
 
 def renumber(labels: Tensor, *, split: bool = False) -> Tensor:
@@ -30,14 +37,7 @@ def renumber(labels: Tensor, *, split: bool = False) -> Tensor:
 
         pieces = np.stack([label(patch, background=0, connectivity=patch.ndim) for patch in labels.cpu().numpy()])
         labels = torch.from_numpy(pieces).to(labels.device)
-    flat = labels.flatten(1).long()
-    low, high = (int(v) for v in torch.aminmax(flat)) if flat.numel() else (0, 0)
-    if low < 0:
-        raise LabelsError(f"an object has the id {low}", where="renumber", fix="ids start at 1; 0 is background")
-    if high > 2 * flat.shape[1]:  # a table of all ids would be larger than the patch
-        values, flat = torch.unique(flat, return_inverse=True)
-        flat = flat + int(values[0] > 0)
-        high = len(values)
+    flat, high = _small_ids(labels)
     table = flat.new_zeros(len(flat), high + 1, dtype=torch.int32).scatter_(1, flat, 1)
     table[:, 0] = 0
     table = table.cumsum(1, dtype=torch.int32) * table
@@ -71,12 +71,11 @@ def normalized_distance(labels: Tensor, spacing: Sequence[float] | None = None) 
 
     Where one object fills the whole patch, all of it is 1.
     """
-    ids = renumber(labels)
-    distance = object_distance(ids, spacing=spacing).nan_to_num_(posinf=1.0)
-    index, flat = ids.flatten(1).long(), distance.flatten(1)
-    largest = flat.new_zeros(len(flat), int(index.max()) + 1 if index.numel() else 1).scatter_reduce_(1, index, flat, "amax")
+    distance = object_distance(labels, spacing=spacing).nan_to_num_(posinf=1.0).flatten(1)
+    index, high = _small_ids(labels)
+    largest = distance.new_zeros(len(distance), high + 1).scatter_reduce_(1, index, distance, "amax")
     largest[:, 0] = 1
-    return (flat / largest.gather(1, index)).reshape(labels.shape)
+    return (distance / largest.gather(1, index)).reshape(labels.shape)
 
 
 def touching_border(labels: Tensor, width: int = 1) -> Tensor:
@@ -85,12 +84,13 @@ def touching_border(labels: Tensor, width: int = 1) -> Tensor:
     Within: in the square (cube) of 2 width + 1 px around the pixel, corners included (Chebyshev distance).
     """
     labels = plain_ids(labels)
-    largest = labels
-    smallest = torch.where(labels == 0, torch.iinfo(labels.dtype).max, labels)
+    last = torch.iinfo(labels.dtype).max
+    lowered = (labels - 1).bitwise_and_(last)  # background is the largest number of all
+    largest, smallest = labels, lowered
     for axis in range(1, labels.ndim):
         largest = _neighbourhood(largest, axis, width, torch.maximum)
         smallest = _neighbourhood(smallest, axis, width, torch.minimum)
-    return ((largest != labels) | (smallest != labels)) & (labels != 0)
+    return ((largest != labels) | (smallest != lowered)) & (labels != 0)
 
 
 def separate(labels: Tensor, classes: Tensor | None = None) -> Tensor:
@@ -136,21 +136,39 @@ def pixel_sizes(labels: Tensor, spacing: Sequence[float] | None) -> list[float]:
     return sizes
 
 
+def _small_ids(labels: Tensor) -> tuple[Tensor, int]:
+    """Ids from `plain_ids` as int64 (B, N), N pixels, that a table holds in little memory, and the highest: those given, or in
+    their place and order others. Raises LabelsError for ids below 0."""
+    flat = labels.flatten(1).long()
+    low, high = (int(v) for v in torch.aminmax(flat)) if flat.numel() else (0, 0)
+    if low < 0:
+        raise LabelsError(f"an object has the id {low}", where="renumber", fix="ids start at 1; 0 is background")
+    if high > 2 * flat.shape[1]:  # a table of all ids would be larger than the patch
+        values, flat = torch.unique(flat, return_inverse=True)
+        flat = flat + int(values[0] > 0)
+        high = len(values)
+    return flat, high
+
+
 def _run_end(labels: Tensor, axis: int, size: float) -> Tensor:
-    """Distance to the nearest other label along an axis: float32, inf where there is none."""
+    """Distance to the nearest other label along an axis: float32, inf where there is none.
+
+    The nearest pixel with another label at its side, and one more. Where it is right within k - 1 px, it is within 2 k - 1 with
+    the values k px before and behind.
+    """
+    if axis == labels.ndim - 1:  # along the last axis every row would be worked on by itself
+        return _run_end(labels.movedim(axis, 1).contiguous(), 1, size).movedim(1, axis).contiguous()
     n = labels.shape[axis]
-    labels = labels.movedim(axis, -1).contiguous()
-    place = torch.arange(n, device=labels.device, dtype=torch.float32)
-    change = (labels[..., 1:] != labels[..., :-1]).float()
-    # Both count from n, so that 0 is left for "no change seen": products are much quicker than masks.
-    last, next_ = torch.zeros((2, *labels.shape), device=labels.device)
-    torch.mul(change, place[:-1] + n, out=last[..., 1:])
-    torch.mul(change.flip(-1), place[:-1] + n, out=next_[..., 1:])
-    before = (place + n).sub(last.cummax(-1).values)
-    behind = (place + n).sub(next_.cummax(-1).values).flip(-1)
-    nearest = torch.minimum(before, behind)
-    nearest = torch.where(nearest >= n, torch.inf, nearest.mul_(size))
-    return nearest.movedim(-1, axis).contiguous()
+    front, back = labels.narrow(axis, 0, n - 1), labels.narrow(axis, 1, n - 1)
+    change = torch.ne(front, back, out=torch.empty_like(front)).float()  # of one type: torch compares four times as fast then
+    beside = torch.zeros(labels.shape, device=labels.device)
+    beside.narrow(axis, 0, n - 1).copy_(change)
+    _take(torch.maximum, beside.narrow(axis, 1, n - 1), change)
+    nearest, k = beside.reciprocal_(), 1
+    while k < n:
+        _take_beside(torch.minimum, nearest, nearest + k, axis, k)
+        k *= 2
+    return nearest.mul_(size)
 
 
 def _pass(square: Tensor, bound: Tensor, axis: int, size: float, limit: float | None) -> Tensor:
@@ -164,18 +182,24 @@ def _pass(square: Tensor, bound: Tensor, axis: int, size: float, limit: float | 
         if k % 4 == 1 and (k * size) ** 2 >= float(out.max()):
             break
         torch.add(square, (k * size) ** 2, out=moved)
-        front, back = out.narrow(axis, 0, n - k), out.narrow(axis, k, n - k)
-        torch.minimum(front, moved.narrow(axis, k, n - k), out=front)
-        torch.minimum(back, moved.narrow(axis, 0, n - k), out=back)
+        _take_beside(torch.minimum, out, moved, axis, k)
     return out
 
 
-def _neighbourhood(values: Tensor, axis: int, width: int, best: object) -> Tensor:
+def _neighbourhood(values: Tensor, axis: int, width: int, best: Better) -> Tensor:
     """Largest or smallest value within `width` px along one axis."""
-    n = values.shape[axis]
     out = values.clone()
-    for k in range(1, min(width, n - 1) + 1):
-        for target, source in ((0, k), (k, 0)):
-            part = out.narrow(axis, target, n - k)
-            part.copy_(best(part, values.narrow(axis, source, n - k)))  # type: ignore[operator]
+    for k in range(1, min(width, values.shape[axis] - 1) + 1):
+        _take_beside(best, out, values, axis, k)
     return out
+
+
+def _take_beside(best: Better, out: Tensor, values: Tensor, axis: int, k: int) -> None:
+    """Each pixel of `out` becomes the best of itself and of the `values` k px before and behind it."""
+    rest = out.shape[axis] - k
+    _take(best, out.narrow(axis, 0, rest), values.narrow(axis, k, rest))
+    _take(best, out.narrow(axis, k, rest), values.narrow(axis, 0, rest))
+
+
+def _take(best: Better, out: Tensor, values: Tensor) -> None:
+    best(out, values, out=out)
