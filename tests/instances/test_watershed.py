@@ -16,7 +16,7 @@ from skimage.segmentation import watershed
 
 from biomask.errors import LabelsError, SizeError
 from biomask.instances import Thresholds, fill_holes, in_scan_order, label_instances, min_size_of
-from biomask.instances.watershed import smoothed
+from biomask.instances.watershed import label_by_each, smoothed
 
 SHAPES = st.one_of(hnp.array_shapes(min_dims=2, max_dims=2, min_side=0, max_side=14),
                    hnp.array_shapes(min_dims=3, max_dims=3, min_side=1, max_side=7))
@@ -98,6 +98,14 @@ def test_objects_are_whole_large_enough_numbered_and_inside(maps: np.ndarray, t:
         here = parts == part
         assert (ids[here] > 0).all() if here.sum() >= t.min_size else t.hole or not ids[here].any()
     np.testing.assert_array_equal(ids, label_instances(maps.copy(order="F"), t, target=target))
+
+
+@settings(max_examples=60, deadline=None)
+@given(probabilities(), st.lists(thresholds(), max_size=6), st.sampled_from(["distance", "borders"]))
+def test_by_each_of_several_thresholds_as_by_each_alone(maps: np.ndarray, several: list[Thresholds], target: Any) -> None:
+    maps = maps if target == "distance" else maps[:2]
+    for found, t in zip(label_by_each(maps, several, target=target), several, strict=True):
+        np.testing.assert_array_equal(found, label_instances(maps, t, target=target))
 
 
 @settings(max_examples=60, deadline=None)

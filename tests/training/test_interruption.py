@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -20,6 +21,7 @@ from biomask.data.synthetic import phase_contrast_cells
 from biomask.instances import Thresholds
 from biomask.io.files import write_picture
 from biomask.progress import Silent
+from biomask.training.segmentation import SegmentationObjective
 
 TINY = ["--set", "network.options.width=4", "--set", "network.options.depth=2", "--set", "training.patch=[48, 48]"]
 
@@ -235,12 +237,15 @@ def test_a_signal_loses_no_validation(data, tmp_path, step):
     assert_identical(tmp_path / "straight", tmp_path / "stopped")
 
 
-def test_a_stopped_training_of_objects_predicts_with_the_thresholds_that_chose_its_weights(objects, tmp_path):
+def test_a_stopped_training_of_objects_predicts_with_the_thresholds_that_chose_its_weights(objects, tmp_path, monkeypatch):
     """Not with bare defaults: these hold for no data in particular."""
+    own = SegmentationObjective.score
+    monkeypatch.setattr(SegmentationObjective, "score", lambda *given: replace(own(*given), thresholds={"valley": 0.61}))
     settings = ("network.options.width=2", "network.options.depth=1", "training.patch=[32, 32]", "training.batch=2")
     options = api.TrainOptions(steps=40, settings=settings, device="cpu")
-    stopped = api.train(objects, tmp_path / "m", options, progress=StopsAt(3))
+    stopped = api.train(objects, tmp_path / "m", options, progress=StopsAt(13))
     assert stopped.stopped_by == "SIGINT"
     thresholds = load_model(tmp_path / "m").thresholds
+    assert thresholds.valley == 0.61
     assert thresholds.sigma > Thresholds().sigma
     assert thresholds.min_size > 1

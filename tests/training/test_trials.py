@@ -8,12 +8,13 @@ import torch
 from torch import nn
 
 from biomask.data.task import CUT, Task
-from biomask.instances import Thresholds
+from biomask.instances import Thresholds, label_instances
 from biomask.labels import Legend
+from biomask.metrics.average_precision import instance_scores
 from biomask.prediction.maps import class_ids, decide, symmetries
 from biomask.prediction.refine import Refinement
 from biomask.training.trials import choose_augment, choose_together, tune_cut
-from biomask.training.validation import Judge
+from biomask.training.validation import VALLEYS, Judge, scored_thresholds
 
 
 class Known(Judge):
@@ -100,6 +101,40 @@ def disc_maps(noise: float, seed: int) -> tuple[np.ndarray, np.ndarray]:
     return np.stack([ids, (ids > 0).astype(np.int32)]), maps
 
 
+class TestScoreOfObjects:
+    """Weights are scored at the best of a few thresholds, which are kept with them."""
+
+    def test_is_that_of_the_valley_that_fits(self):
+        (labels, noisy), (others, clean) = disc_maps(0.1, 0), disc_maps(0.0, 1)
+        several = [Thresholds(valley=v) for v in (0.05, 0.4, 2.0)]
+        score = judge("instances", [labels, others], [noisy, clean]).score(nn.Identity(), several)
+        each = [[instance_scores(truth[0], label_instances(maps, t), None).average_precision for truth, maps in
+                 ((labels, noisy), (others, clean))] for t in several]
+        means = np.mean(each, axis=1)
+        assert means[0] < means[1] > means[2], "the sample tells nothing"
+        assert score.value == pytest.approx(means[1])
+        assert score.images == pytest.approx(each[1])
+        assert score.thresholds == several[1].to_dict()
+
+    def test_of_several_alike_the_first(self):
+        labels, clean = disc_maps(0.0, 0)
+        several = [Thresholds(valley=v) for v in (0.3, 0.2, 0.1)]
+        assert judge("instances", [labels], [clean]).score(nn.Identity(), several).thresholds == several[0].to_dict()
+
+    def test_what_it_begins_with_is_tried_first_and_once(self):
+        start = Thresholds(valley=0.3, sigma=1.5, min_size=7)
+        found = scored_thresholds(start)
+        assert found[0] == start
+        assert len(set(found)) == len(found) == len(VALLEYS)
+        assert {(t.sigma, t.min_size) for t in found} == {(1.5, 7)}
+
+    def test_there_is_nothing_to_choose_without_objects(self):
+        truth = np.zeros((1, 8, 8), np.uint8)
+        truth[:, 4:] = 1
+        score = judge("classes", [truth], [probabilities(truth[0].astype(float))]).score(nn.Identity(), [Thresholds()] * 2)
+        assert (score.value, score.thresholds) == (1.0, {})
+
+
 class TestCopies:
     def copies(self, mode):
         return symmetries(mode, 2)
@@ -122,7 +157,7 @@ class TestCopies:
         truth = np.zeros((1, 8, 8), np.uint8)
         truth[:, 4:] = 1
         same = judge("classes", [truth], [probabilities(truth[0].astype(float))])
-        assert choose_augment(nn.Identity(), same, None, self.copies, None)[0] == "none"
+        assert choose_augment(nn.Identity(), same, None, self.copies, Thresholds())[0] == "none"
 
     def test_what_is_asked_for_is_not_tried(self):
-        assert choose_augment(nn.Identity(), None, "mirrors", self.copies, None) == ("mirrors", {})
+        assert choose_augment(nn.Identity(), None, "mirrors", self.copies, Thresholds()) == ("mirrors", {})

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from math import prod
 from typing import TYPE_CHECKING
 
@@ -69,10 +69,10 @@ class DetectionObjective:
         judge = DetectionJudge(held_out, self.device, self._order(held_out)[:count], self.sampling.window, self.least, self.world)
         return judge.score(network)
 
-    def try_out(self, network: nn.Module, count: int) -> Tried:
+    def try_out(self, network: nn.Module, count: int, kept: Mapping[str, float]) -> Tried:
         """The score threshold, on more images than a validation looks at."""
         found = self.score(network, count)
-        return Tried("none", {**self.thresholds, **found.thresholds}, {"thresholds tuned": found.value})
+        return Tried("none", {**kept, **found.thresholds}, {"thresholds tuned": found.value})
 
     def _held_out(self) -> Dataset:
         if self.validation is None:

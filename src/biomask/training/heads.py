@@ -34,7 +34,7 @@ def has_heads(network: nn.Module) -> bool:
     return isinstance(network, UNetPlusPlus) and len(network.depths) > 1
 
 
-def score_heads(network: nn.Module, judge: Judge, thresholds: Thresholds | None, progress: Progress) -> list[HeadScore]:
+def score_heads(network: nn.Module, judge: Judge, thresholds: Thresholds, progress: Progress) -> list[HeadScore]:
     """Each head alone, the shallowest first, then the mean of all, on the held-out images; empty for networks without.
 
     The recommended one is the cheapest that none scores clearly better than (`clearly_better`: paired over images).
@@ -49,7 +49,7 @@ def score_heads(network: nn.Module, judge: Judge, thresholds: Thresholds | None,
         pruned = with_heads(network, depth, mode).eval()
         # Heads are sure to different degrees: what is tuned for their mean does not fit one alone.
         cut = tune_cut(pruned, judge, list(AS_IT_IS))[0][CUT] if judge.task.kind == "classes" and judge.task.entries == 2 else None
-        scores.append(judge.score(pruned, thresholds, cut=0.5 if cut is None else cut))
+        scores.append(judge.score(pruned, [thresholds], cut=0.5 if cut is None else cut))
         rows.append({"depth": depth, "mode": mode, "cut": cut, "score": scores[-1].value, "parameters": parameter_count(pruned),
                      "seconds": round(seconds_a_megapixel(pruned, judge.device), 4)})
     best = max(range(len(rows)), key=lambda n: scores[n].value)

@@ -281,7 +281,7 @@ class Trainer:
         if not self.held_out or not state.best:
             return
         with weights_of(self.network, state.best):
-            found = self.objective.try_out(self.network, self._scored(last=True))
+            found = self.objective.try_out(self.network, self._scored(last=True), state.thresholds)
         state.augment, state.heads = found.augment, list(found.heads)
         state.trials |= found.scores
         if found.thresholds is not None:

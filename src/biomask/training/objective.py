@@ -25,7 +25,7 @@ class Score:
     value: float
     """What weights are chosen by, 0..1. Classes: the mean Dice of all classes, background too, pooled over pixels,
     so that either class of two may be the one that matters. Multilabel: the mean Dice of the structures, pooled. Instances:
-    the average precision, mean over IoU thresholds 0.5, 0.55, … 0.95 and over images."""
+    the average precision, mean over IoU thresholds 0.5, 0.55, … 0.95 and over images, at the best of a few valleys."""
     parts: dict[str, float | None] = field(default_factory=dict)
     """Dice by name of class or structure; of instances also "ap50". None where undefined."""
     barren: bool = False
@@ -95,8 +95,11 @@ class Objective(Protocol[Batch]):
         """On so many of the held-out images; leaves the network's mode as it was."""
         ...
 
-    def try_out(self, network: nn.Module, count: int) -> Tried:
-        """With the weights that are kept, what is chosen on so many of the held-out images when training ends."""
+    def try_out(self, network: nn.Module, count: int, kept: Mapping[str, float]) -> Tried:
+        """With the weights that are kept, what is chosen on so many of the held-out images when training ends.
+
+        kept: the thresholds that were kept with them.
+        """
         ...
 
     def barren(self) -> InputError:

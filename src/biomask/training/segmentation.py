@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING
 
@@ -23,7 +23,7 @@ from biomask.training.distributed import World
 from biomask.training.heads import HEADS_WORK, has_heads, score_heads
 from biomask.training.objective import Score, Tried, Work, scoring_order
 from biomask.training.trials import choose_augment, choose_together, tune_cut
-from biomask.training.validation import Judge, score_name
+from biomask.training.validation import Judge, score_name, scored_thresholds
 
 if TYPE_CHECKING:
     from biomask.data.dataset import Dataset
@@ -85,13 +85,14 @@ class SegmentationObjective:
         return Work(pixels, math.prod(self.patch) * (self.recipe.training.batch or 4), tried, tuning)
 
     def score(self, network: nn.Module, count: int) -> Score:
-        """By the tiles that prediction uses."""
-        return self._judge(count).score(network, self.own_thresholds)
+        """By the tiles that prediction uses; objects at the best of a few valleys."""
+        return self._judge(count).score(network, scored_thresholds(self.own_thresholds))
 
-    def try_out(self, network: nn.Module, count: int) -> Tried:
+    def try_out(self, network: nn.Module, count: int, kept: Mapping[str, float]) -> Tried:
         """The thresholds of objects, whether the mean over copies predicts better, the cut of two classes, the heads of UNet++."""
         judge, wanted, alone = self._judge(count), self.recipe.prediction, self.world.size == 1
-        thresholds, tuned = self.own_thresholds, dict[str, float]()
+        thresholds = Thresholds.from_dict(kept) if self.task.kind == "instances" else self.own_thresholds
+        tuned = dict[str, float]()
         if self.task.kind == "instances" and alone:
             augment, thresholds, scores = choose_together(network, judge, wanted.augment, self._copies, thresholds,
                                                           seconds=self._tuning_seconds())

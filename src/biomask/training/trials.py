@@ -27,7 +27,7 @@ MOST_TUNED = 3_000_000
 
 
 def choose_augment(network: nn.Module, judge: Judge, wanted: Augment | None, copies: Callable[[Augment], list[Symmetry]],
-                   thresholds: Thresholds | None) -> tuple[Augment, dict[str, float]]:
+                   thresholds: Thresholds) -> tuple[Augment, dict[str, float]]:
     """(the copies that predictions are the mean of, scores of what was tried). wanted: as the recipe says; None = try.
 
     The mean is kept wherever it scores better, however little: what it does for outlines that a score of pixels hardly sees was
@@ -35,10 +35,10 @@ def choose_augment(network: nn.Module, judge: Judge, wanted: Augment | None, cop
     """
     if wanted is not None:
         return wanted, {}
-    plain = judge.score(network, thresholds)
+    plain = judge.score(network, [thresholds])
     if len(copies("symmetries")) == 1:
         return "none", {"none": plain.value}
-    found = judge.score(network, thresholds, copies("symmetries"))
+    found = judge.score(network, [thresholds], copies("symmetries"))
     scores = {"none": plain.value, "symmetries": found.value}
     return ("symmetries" if found.value > plain.value else "none"), scores
 
@@ -96,7 +96,7 @@ def tune_cut(network: nn.Module, judge: Judge, copies: list[Symmetry], *, calibr
 
 
 def _score_of(judge: Judge, maps: Mapping[int, npt.NDArray[np.float32]], cut: float) -> float:
-    return judge.summary(np.sum([judge.count(m, i, cut=cut) for i, m in maps.items()], axis=0)).value
+    return judge.summary(np.sum([judge.count(m, i, cut=cut)[0] for i, m in maps.items()], axis=0)).value
 
 
 def _calibration(judge: Judge, maps: Mapping[int, npt.NDArray[np.float32]]) -> Calibration:
