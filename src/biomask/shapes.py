@@ -199,9 +199,15 @@ def placed(shapes: Iterable[Shape], axes: str) -> list[Shape]:
     return list(shapes)
 
 
+#: After these a number says which class.
+CLASS_WORDS = "(?:class|category|type|grade|stage)[ _.#-]"
+
+
 def without_numbers(shapes: Iterable[Shape]) -> list[Shape]:
     """With numbers at the end of class names dropped, for people who name each outline: "cell 1", "cell_02" → "cell".
 
-    A number without a space or sign before it stays: "Ki67".
+    A number without a space or sign before it stays: "Ki67"; so does one after a word for classes: "class 1", as biomask
+    itself calls those of masks without a legend.
     """
-    return [replace(s, name=re.sub(r"(?<=.)[ _.#-]+\d+$", "", s.name), title=s.title or s.name) for s in shapes]
+    return [replace(s, name=re.sub(rf"^(?!{CLASS_WORDS})(.+?)[ _.#-]+\d+$", r"\1", s.name, flags=re.IGNORECASE),
+                    title=s.title or s.name) for s in shapes]

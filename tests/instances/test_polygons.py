@@ -228,3 +228,7 @@ def test_numbers_of_objects_are_no_classes() -> None:
     named = [shape(name=n) for n in ("cell 1", "cell_02", "cell", "7", "Ki67", "Th 17")]
     assert [s.name for s in without_numbers(named)] == ["cell", "cell", "cell", "7", "Ki67", "Th"]
     assert without_numbers(named)[1].title == "cell_02"
+    classes = ["class 1", "Class_2", "grade-3", "type 1"]
+    assert [s.name for s in without_numbers([shape(name=n) for n in classes])] == classes
+    others = [shape(name=n) for n in ("classy cell 1", "typed_2", "1")]
+    assert [s.name for s in without_numbers(others)] == ["classy cell", "typed", "1"]

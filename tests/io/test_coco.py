@@ -94,6 +94,7 @@ def test_every_kind_of_segmentation() -> None:
 @pytest.mark.parametrize(("content", "reason"), [
     ([], "no list of images"), ({"images": 5}, "no list of images"), ({"images": [5]}, "image 0 has no id"),
     ({"images": [{"id": 1}]}, "image 0 has no id of its own, or no file_name"),
+    ({"images": [IMAGE, {**IMAGE, "id": 7}]}, "are both called"),
     ({"images": [IMAGE, IMAGE]}, "image 1 has no id of its own"),
     ({"images": [IMAGE], "annotations": [5]}, "annotation 0"),
     ({"images": [IMAGE], "annotations": [{"id": 12}]}, "annotation 12 has no image_id"),

@@ -90,10 +90,15 @@ def read_coco(path: Path) -> CocoFile:
     described, colours = _categories(content, path)
     objects: dict[Any, list[CocoObject]] = {}
     sizes: dict[Any, tuple[str, tuple[int, int] | None]] = {}
+    called: dict[str, Any] = {}
     for number, entry in enumerate(content["images"]):
         key, name = (entry.get("id"), entry.get("file_name")) if isinstance(entry, dict) else (None, None)
         if type(key) not in (int, str) or not isinstance(name, str) or key in sizes:
             raise ReadError(f"image {number} has no id of its own, or no file_name", where=path)
+        if name in called:
+            raise ReadError(f"images {called[name]} and {key} are both called {name}, so it is not known whose labels are whose",
+                            where=path, fix="give each its own file_name, or put what belongs to one file under one id")
+        called[name] = key
         size = (entry.get("height"), entry.get("width"))
         sizes[key] = name, (size if all(type(n) is int and n > 0 for n in size) else None)
         objects[key] = []
