@@ -13,6 +13,7 @@ from torch import nn
 
 from biomask.data.task import Task
 from biomask.instances import Thresholds
+from biomask.instances.tune import EQUAL
 from biomask.instances.watershed import label_by_each
 from biomask.metrics import confusion_matrix, mean, overlap
 from biomask.metrics.average_precision import instance_scores
@@ -42,8 +43,8 @@ def score_name(task: Task) -> str:
 
 
 def scored_thresholds(start: Thresholds) -> list[Thresholds]:
-    """Those at which weights are scored: `start`, and with other `VALLEYS`."""
-    return list(dict.fromkeys([start, *(replace(start, valley=valley) for valley in VALLEYS)]))
+    """Those at which weights are scored: `start` with the valleys of `VALLEYS` and its own, in their order."""
+    return [replace(start, valley=valley) for valley in sorted({start.valley, *VALLEYS})]
 
 
 def validation_tile(size: Sequence[int], network: nn.Module) -> tuple[int, ...]:
@@ -72,8 +73,9 @@ class Judge:
 
     def score(self, network: nn.Module, thresholds: Sequence[Thresholds] = (Thresholds(),),
               copies: Sequence[Symmetry] = AS_IT_IS, *, cut: float = 0.5) -> Score:
-        """At the best of the thresholds, which `Score.thresholds` names; of several alike, the first. They are of objects: without
-        any there is nothing to choose. Leaves the network's mode as it was."""
+        """At the best of the thresholds, which `Score.thresholds` names. Of several alike it is the middle one, as other images may
+        fall off where these begin to. They are of objects: without any there is nothing to choose. Leaves the network's mode as
+        it was."""
         was_training = network.training
         network.eval()
         counts = np.zeros((len(self.indices), len(thresholds) if self.task.kind == "instances" else 1, self._length()))
@@ -85,7 +87,9 @@ class Judge:
         if self.world.size > 1:
             counts = self.world.total(torch.as_tensor(counts, device=self.device, dtype=torch.float64)).cpu().numpy()
         scores = [self.summary(at.sum(axis=0)) for at in counts.swapaxes(0, 1)]
-        best = max(range(len(scores)), key=lambda n: (scores[n].value, -n))
+        highest = max(score.value for score in scores)
+        alike = [n for n, score in enumerate(scores) if score.value >= highest - EQUAL]
+        best = alike[(len(alike) - 1) // 2]
         return replace(scores[best], images=tuple(self._value(c) for c in counts[:, best]),
                        thresholds=thresholds[best].to_dict() if self.task.kind == "instances" else {})
 
