@@ -61,6 +61,19 @@ def test_distance_beyond_the_limit_is_the_limit() -> None:
     torch.testing.assert_close(object_distance(labels, limit=4.5), full.clamp(max=4.5))
 
 
+def test_distance_along_a_line() -> None:
+    """(B, x): the one axis is the last."""
+    line = torch.tensor([[0, 1, 1, 1, 2, 2]])
+    assert object_distance(line).tolist() == [[0, 1, 2, 1, 1, 2]]
+    assert normalized_distance(line).tolist() == [[0, 0.5, 1, 0.5, 0.5, 1]]
+
+
+@pytest.mark.parametrize("shape", [(0, 4, 4), (1, 0, 4), (1, 4, 0), (2, 3, 0, 4)])
+def test_nothing_has_no_distance(shape: tuple[int, ...]) -> None:
+    nothing = torch.zeros(shape, dtype=torch.int32)
+    assert object_distance(nothing).shape == normalized_distance(nothing).shape == touching_border(nothing).shape == shape
+
+
 def test_the_patch_border_is_no_edge() -> None:
     labels = torch.zeros(1, 5, 9, dtype=torch.int64)
     labels[..., :6] = 4

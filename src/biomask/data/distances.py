@@ -60,6 +60,8 @@ def object_distance(labels: Tensor, *, spacing: Sequence[float] | None = None, l
     """
     labels = plain_ids(labels)
     sizes = pixel_sizes(labels, spacing)
+    if not labels.numel():
+        return torch.zeros(labels.shape, device=labels.device)
     square = _run_end(labels, labels.ndim - 1, sizes[-1]).square_().masked_fill_(labels == 0, 0.0)
     for axis in range(labels.ndim - 2, 0, -1):
         square = _pass(square, _run_end(labels, axis, sizes[axis - 1]).square_(), axis, sizes[axis - 1], limit)
@@ -142,7 +144,7 @@ def _small_ids(labels: Tensor) -> tuple[Tensor, int]:
     flat = labels.flatten(1).long()
     low, high = (int(v) for v in torch.aminmax(flat)) if flat.numel() else (0, 0)
     if low < 0:
-        raise LabelsError(f"an object has the id {low}", where="renumber", fix="ids start at 1; 0 is background")
+        raise LabelsError(f"an object has the id {low}", fix="ids start at 1; 0 is background")
     if high > 2 * flat.shape[1]:  # a table of all ids would be larger than the patch
         values, flat = torch.unique(flat, return_inverse=True)
         flat = flat + int(values[0] > 0)
@@ -156,7 +158,7 @@ def _run_end(labels: Tensor, axis: int, size: float) -> Tensor:
     The nearest pixel with another label at its side, and one more. Where it is right within k - 1 px, it is within 2 k - 1 with
     the values k px before and behind.
     """
-    if axis == labels.ndim - 1:  # along the last axis every row would be worked on by itself
+    if 1 < axis == labels.ndim - 1:  # along the last axis every row would be worked on by itself
         return _run_end(labels.movedim(axis, 1).contiguous(), 1, size).movedim(1, axis).contiguous()
     n = labels.shape[axis]
     front, back = labels.narrow(axis, 0, n - 1), labels.narrow(axis, 1, n - 1)

@@ -121,12 +121,6 @@ def smoothed(interior: npt.NDArray[np.float32], sigma: float,
     return np.asarray(ndimage.gaussian_filter(interior, [sigma * min(sizes) / s for s in sizes], mode="nearest", truncate=3))
 
 
-def label_maps(foreground: npt.NDArray[np.float32], interior: npt.NDArray[np.float32],
-               thresholds: Thresholds) -> npt.NDArray[np.int32]:
-    """Objects of the two maps (*S), the interior smoothed already; see `label_instances`."""
-    return merge_basins(find_basins(interior, foreground > thresholds.foreground), interior, thresholds)
-
-
 def merge_basins(basins: Basins, interior: npt.NDArray[np.float32], thresholds: Thresholds) -> npt.NDArray[np.int32]:
     """Objects of what `find_basins` gave for the interior and the threshold of the foreground."""
     if not basins.ids.any():
